@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// The only macros of the library.
+#pragma once
+
+#if !defined(__linux__)
+#error "brood runs on Linux only: it needs pidfd, memfd and epoll"
+#endif
+
+#if defined(_MSVC_LANG) || __cplusplus < 202002L
+#error "brood needs C++20: compile with -std=c++20 or newer"
+#endif

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace brood::detail {
+
+// internal: taken apart below; its own spelling is the only portable way to a name without RTTI
+template <class T>
+constexpr std::string_view pretty_function() noexcept {
+  return __PRETTY_FUNCTION__;
+}
+
+/// The name of T as the compiler spells it, for messages. The same type has the same name in every image that was
+/// built by the same compiler. Complexity: constant, no allocation.
+template <class T>
+constexpr std::string_view type_name() noexcept {
+  constexpr std::string_view text = pretty_function<T>();
+  constexpr std::size_t start = text.find("T = ") + 4;
+  constexpr std::size_t semicolon = text.find("; std::string_view", start);  // GCC appends the alias' meaning
+  constexpr std::size_t end = semicolon == std::string_view::npos ? text.rfind(']') : semicolon;
+  return text.substr(start, end - start);
+}
+
+/// A mangled name (from type_info or dladdr) in readable form; the name itself when it can't be read.
+inline std::string demangled(const char* mangled) {
+  int status = 0;
+  std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free);
+  return status == 0 && text ? std::string(text.get()) : std::string(mangled);
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Starting this program again. The image is the running one, reached through /proc/self/exe, so that an upgrade or a
+// removal on disk can't mix versions. Where /proc is not mounted it is the file that the kernel was given at the
+// start; the handshake then finds out whether that is still the same program.
+#pragma once
+
+#include <spawn.h>
+#include <sys/syscall.h>
+
+#include <csignal>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <brood/os/module.hpp>
+#include <brood/os/signals.hpp>
+
+namespace brood::detail {
+
+/// Where the first descriptor of a hand-over lands in an exec'ed child; the next follow. Everything behind the last is
+/// closed there.
+inline constexpr int first_handed_fd = 3;
+
+/// The image of this program, to be executed.
+inline Fd open_own_image() {
+  int fd = retried("open", [] { return ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC); });
+  if (fd < 0) fd = retried("open", [] { return ::open(ModuleTable::program_path(), O_RDONLY | O_CLOEXEC); });
+  return own("open(/proc/self/exe)", fd);
+}
+
+/// Starts this program as a child without copying any page table, whatever this process' size and threads: vfork
+/// semantics with all signals blocked, as posix_spawn(3) does it. The child gets `handed` as the descriptors 3, 4, ...
+/// and /dev/null as its stdin; no other descriptor but stdout and stderr, clean signals, these arguments and the
+/// environment of now. Returns its pid. Throws SystemError.
+inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments) {
+  struct Actions {
+    posix_spawn_file_actions_t value;
+    Actions() { ::posix_spawn_file_actions_init(&value); }
+    Actions(const Actions&) = delete;
+    Actions& operator=(const Actions&) = delete;
+    ~Actions() { ::posix_spawn_file_actions_destroy(&value); }
+  } actions;
+  struct Attributes {
+    posix_spawnattr_t value;
+    Attributes() { ::posix_spawnattr_init(&value); }
+    Attributes(const Attributes&) = delete;
+    Attributes& operator=(const Attributes&) = delete;
+    ~Attributes() { ::posix_spawnattr_destroy(&value); }
+  } attributes;
+  const auto check = [](const char* call, int error) {
+    if (error != 0) throw SystemError(call, error);
+  };
+
+  check("posix_spawn_file_actions_addopen",
+        ::posix_spawn_file_actions_addopen(&actions.value, 0, "/dev/null", O_RDONLY, 0));
+  std::vector<Fd> sources;  // high numbers, so that no target overwrites a source that is still needed
+  for (const int fd : handed) sources.push_back(duplicate(fd, first_handed_fd + 8));
+  int next = first_handed_fd;
+  for (const Fd& source : sources) {
+    check("posix_spawn_file_actions_adddup2",
+          ::posix_spawn_file_actions_adddup2(&actions.value, source.get(), next++));
+  }
+  check("posix_spawn_file_actions_addclosefrom_np",
+        ::posix_spawn_file_actions_addclosefrom_np(&actions.value, next));
+
+  sigset_t none;
+  sigset_t all;
+  ::sigemptyset(&none);
+  ::sigfillset(&all);
+  ::posix_spawnattr_setsigmask(&attributes.value, &none);
+  ::posix_spawnattr_setsigdefault(&attributes.value, &all);
+  ::posix_spawnattr_setflags(&attributes.value, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  pid_t pid = -1;
+  int error = ::posix_spawn(&pid, "/proc/self/exe", &actions.value, &attributes.value, argv.data(), ::environ);
+  if (error == ENOENT || error == EACCES) {
+    error = ::posix_spawn(&pid, ModuleTable::program_path(), &actions.value, &attributes.value, argv.data(), ::environ);
+  }
+  check("posix_spawn", error);
+  return pid;
+}
+
+/// Replaces this process, a fresh child, by the image. Returns only when that failed, with errno. Async-signal-safe.
+inline void execute_image(int image, char* const* argv, char* const* environment) noexcept {
+  ::syscall(SYS_execveat, image, "", argv, environment, AT_EMPTY_PATH);
+  ::execve("/proc/self/exe", argv, environment);
+}
+
+}  // namespace brood::detail

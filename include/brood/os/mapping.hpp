@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <span>
+#include <utility>
+
+#include <brood/os/fd.hpp>
+#include <brood/os/pipe.hpp>
+
+namespace brood::detail {
+
+/// Memory without a name that two processes can map, `size` bytes of zero. Its size can't change any more, so that
+/// nobody who holds the descriptor can make the other's accesses fault. Where memfd_create(2) is refused it is a file
+/// without a name, which lacks that seal.
+inline Fd make_shared_memory(const char* name, std::size_t size) {
+  int fd = retried("memfd_create", [&] { return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); });
+  const bool sealable = fd >= 0;
+  if (!sealable && not_available(errno)) {
+    for (const char* folder : {"/dev/shm", "/tmp", "."}) {
+      fd = retried("open", [&] { return ::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); });
+      if (fd >= 0) break;
+    }
+  }
+  Fd memory = own("memfd_create", fd);
+  checked("ftruncate", [&] { return ::ftruncate(memory.get(), static_cast<off_t>(size)); });
+  if (sealable) {
+    checked("fcntl(F_ADD_SEALS)", [&] { return ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW); });
+  }
+  return memory;
+}
+
+/// Shared memory that holds `bytes`, sealed against every change.
+inline Fd make_sealed_bytes(const char* name, std::span<const std::byte> bytes) {
+  Fd memory = make_shared_memory(name, bytes.size());
+  for (std::size_t done = 0; done < bytes.size();) {
+    const auto rest = bytes.subspan(done);
+    done += static_cast<std::size_t>(checked("pwrite", [&] {
+      return ::pwrite(memory.get(), rest.data(), rest.size() < max_transfer ? rest.size() : max_transfer,
+                      static_cast<off_t>(done));
+    }));
+  }
+  ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL);  // a file on disk has no seals: nothing lost
+  return memory;
+}
+
+/// Whether children made by fork(2) see a mapping too.
+enum class Inherit : bool { no, yes };
+
+/// Owns one shared mapping.
+class Mapping {
+ public:
+  Mapping() noexcept = default;
+  Mapping(int fd, std::size_t size, Inherit inherit) : size_(size) {
+    void* const at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) throw SystemError("mmap", errno);
+    data_ = at;
+    if (inherit == Inherit::no) ::madvise(data_, size_, MADV_DONTFORK);
+  }
+  Mapping(Mapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Mapping& operator=(Mapping&& other) noexcept {
+    Mapping taken(std::move(other));
+    std::swap(data_, taken.data_);
+    std::swap(size_, taken.size_);
+    return *this;
+  }
+  ~Mapping() {
+    if (data_ != nullptr) ::munmap(data_, size_);
+  }
+
+  void* data() const noexcept { return data_; }
+  std::size_t size() const noexcept { return size_; }
+  explicit operator bool() const noexcept { return data_ != nullptr; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace brood::detail

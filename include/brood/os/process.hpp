@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstdint>
+
+#include <brood/core/exit_status.hpp>
+#include <brood/os/fd.hpp>
+
+namespace brood::detail {
+
+/// A descriptor that stands for a process, readable when it has ended. Empty where the kernel or a container refuses
+/// pidfd_open(2), or when there is no such process. Precondition: `pid` can't have been reaped.
+inline Fd open_pidfd(pid_t pid) noexcept {
+  const long fd = retried("pidfd_open", [&] { return ::syscall(SYS_pidfd_open, pid, 0U); });
+  if (fd < 0) return Fd();
+  return fd > 2 ? Fd(static_cast<int>(fd)) : own("pidfd_open", static_cast<int>(fd));
+}
+
+/// Sends a signal through a pidfd: it can't reach another process that got the same number. False when refused.
+inline bool signal_pidfd(int pidfd, int signal) noexcept {
+  return retried("pidfd_send_signal", [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0U); }) == 0;
+}
+
+/// How the process behind a pidfd ended, also when somebody else has reaped it (Linux 6.15); unknown otherwise.
+inline ExitStatus status_from_pidfd(int pidfd) noexcept {
+  struct Info {  // the first 64 bytes of struct pidfd_info in linux/pidfd.h, which older headers lack
+    std::uint64_t mask, cgroup;
+    std::uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+    std::int32_t exit_code;
+  } info{};
+  static_assert(sizeof(Info) == 64);
+  constexpr std::uint64_t exit_info = 1U << 3;  // PIDFD_INFO_EXIT
+  info.mask = exit_info;
+  if (::ioctl(pidfd, _IOWR(0xFF, 11, Info), &info) != 0 || (info.mask & exit_info) == 0) return {};  // PIDFD_GET_INFO
+  return ExitStatus::from_wait(info.exit_code);
+}
+
+/// How a child ended and the most memory that it had resident.
+struct Ended {
+  ExitStatus status;
+  long peak_rss_kib = 0;
+};
+
+/// Reaps one child of ours without waiting. False when it still runs. A child that somebody else has reaped counts as
+/// ended in an unknown way.
+inline bool reap(pid_t pid, Ended& ended) noexcept {
+  int status = 0;
+  struct rusage usage {};
+  const pid_t result = retried("wait4", [&] { return ::wait4(pid, &status, WNOHANG | __WALL, &usage); });
+  if (result == 0) return false;
+  ended = result == pid ? Ended{ExitStatus::from_wait(status), usage.ru_maxrss} : Ended{};
+  return true;
+}
+
+/// Ends this process when the thread that started it ends; to be called first thing in a child of a single-threaded
+/// parent. False when the parent has gone already (the signal would never come).
+inline bool die_with_parent(pid_t parent) noexcept {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  return ::getppid() == parent;
+}
+
+/// The name in ps and top, at most 15 bytes.
+inline void name_process(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
+
+}  // namespace brood::detail

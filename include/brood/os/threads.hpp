@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <sys/single_threaded.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#include <brood/os/fd.hpp>
+
+namespace brood::detail {
+
+/// How many threads of this process are the library's own helpers.
+inline constinit std::atomic<int> helper_threads{0};
+
+/// How many threads this process has; 0 when nobody can tell (no /proc, and there has been a second thread).
+inline int count_threads() noexcept {
+  const int fd = retried("open", [] { return ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC); });
+  if (fd < 0) return __libc_single_threaded ? 1 : 0;
+  char text[1024];
+  const ssize_t size = retried("read", [&] { return ::read(fd, text, sizeof text - 1); });
+  ::close(fd);
+  if (size <= 0) return 0;
+  text[size] = '\0';
+  // the command's name, in brackets, may hold anything; the number of threads is the 18th field behind it
+  const std::string fields(text);
+  std::size_t at = fields.rfind(')');
+  for (int field = 0; field < 18 && at != std::string::npos; ++field) at = fields.find(' ', at + 1);
+  return at == std::string::npos ? 0 : std::atoi(fields.c_str() + at);
+}
+
+}  // namespace brood::detail

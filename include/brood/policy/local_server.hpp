@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+// The host's end of a server on this machine, and the building blocks for policies: launch_by_fork and launch_by_exec
+// make a server, start_by_fork and start_by_exec (worker/server.hpp, worker/exec_worker.hpp) make its workers.
+//
+//   launching ──hello──▶ preparing ──ready──▶ serving ──stop──▶ stopping ──▶ ended
+//        └──────────────────┴──────── end of process, mismatch, failed ───────▶ ended
+#pragma once
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <brood/core/errors.hpp>
+#include <brood/os/control_socket.hpp>
+#include <brood/os/process.hpp>
+#include <brood/policy/worker_policy.hpp>
+#include <brood/wire/control.hpp>
+#include <brood/worker/entry.hpp>
+#include <brood/worker/exec_worker.hpp>
+#include <brood/worker/server.hpp>
+
+namespace brood {
+
+using detail::Server;
+using detail::start_by_exec;
+using detail::start_by_fork;
+using detail::WorkerChannel;
+
+namespace detail {
+
+class LocalServer final : public WorkerSource {
+ public:
+  enum class State { launching, preparing, serving, stopping, ended };
+
+  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads)
+      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)) {
+    for (std::string& type : preloads) preloads_.push_back({std::move(type), {}, 0});
+  }
+
+  /// Kills the server if it still runs, and its workers with it, and reaps it.
+  ~LocalServer() override {
+    control_.close();
+    if (reaped_) return;
+    if (state_ != State::stopping || !wait_for_end(stop_patience)) {
+      kill_server();
+      wait_for_end(std::chrono::seconds(5));
+    }
+  }
+
+  int event_fd() const noexcept override { return control_.fd(); }
+  int end_fd() const noexcept override { return pidfd_.get(); }
+  pid_t server_pid() const noexcept override { return pid_; }
+  std::vector<PreloadStats> preloads() const override { return preloads_; }
+
+  std::optional<SourceEvent> next() override {
+    while (state_ != State::ended) {
+      ControlMessage message;
+      ControlSocket::Fds fds;
+      const Packet packet = control_.receive({reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
+      switch (packet.outcome) {
+        case Packet::Outcome::nothing_now:
+          if (!ended()) return std::nullopt;
+          if (!drained_) {  // something may have been said just before the end
+            drained_ = true;
+            break;
+          }
+          return fail(end_cause());
+        case Packet::Outcome::ended: {
+          const bool leaving = state_ == State::stopping;
+          if (!leaving && !ended()) {
+            kill_server();  // it has lost its way to us: its workers end with it
+          }
+          wait_for_end(stop_patience);
+          return fail(end_cause());
+        }
+        case Packet::Outcome::violated: return violated();
+        case Packet::Outcome::no_room:  // a pidfd found no free number here: the server signals that worker for us
+        case Packet::Outcome::received:
+          if (!message.valid(packet.size)) return violated();
+          if (auto event = hear(message, fds)) return event;
+      }
+    }
+    return std::nullopt;
+  }
+
+  std::optional<WorkerEnds> start(Ticket ticket) override {
+    if (state_ != State::serving) return std::nullopt;
+    Pipe tasks = Pipe::make();
+    Pipe results = Pipe::make();
+    const Fd memory = StatusMapping::make_memory();
+    WorkerEnds ends{std::move(tasks.write), duplicate(tasks.read.get()), std::move(results.read),
+                    StatusMapping(memory.get(), Inherit::no)};
+    set_nonblocking(ends.tasks.get());
+    set_nonblocking(ends.results.get());
+    const std::array<int, 3> given{tasks.read.get(), results.write.get(), memory.get()};
+    const ControlMessage message = ControlMessage::make(ControlType::start, ticket);
+    if (control_.send(message.bytes(), given) != ControlSocket::Sent::yes) return std::nullopt;
+    return ends;
+  }
+
+  void kill(Ticket ticket) noexcept override {
+    control_.send(ControlMessage::make(ControlType::kill, ticket).bytes());
+  }
+
+  void stop() noexcept override {
+    if (state_ == State::ended) return;
+    state_ = State::stopping;
+    control_.send(ControlMessage::make(ControlType::stop).bytes());
+  }
+
+  bool ended() noexcept override {
+    if (!reaped_ && reap(pid_, end_)) {
+      reaped_ = true;
+      if (!end_.status.known() && pidfd_) end_.status = status_from_pidfd(pidfd_.get());
+    }
+    return reaped_;
+  }
+
+  std::exception_ptr overdue(std::chrono::milliseconds timeout) const override {
+    const std::string bound = "was not ready after " + std::to_string(timeout.count()) + " ms (PoolOptions::start_timeout)";
+    if (building_) {
+      const std::string& type = preloads_[*building_].type;
+      return std::make_exception_ptr(
+          PreloadError("the Preload " + type + " " + bound + ": its constructor still runs in the server (pid " +
+                           std::to_string(pid_) + ") and will be killed; raise the bound, or see what it waits for",
+                       type));
+    }
+    if (state_ == State::launching) {
+      return std::make_exception_ptr(
+          LaunchError("the server of " + policy_ + " (pid " + std::to_string(pid_) + ") " + bound +
+                          ": it has not reached brood::init; make it the first line of main, and see what static "
+                          "constructors do",
+                      "server start", ETIMEDOUT));
+    }
+    return std::make_exception_ptr(
+        LaunchError("the server of " + policy_ + " (pid " + std::to_string(pid_) + ") " + bound, "server start", ETIMEDOUT));
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds stop_patience{500};
+
+  /// Through the pidfd where there is one: somebody else in the host may have reaped it, and its number be another's.
+  void kill_server() noexcept {
+    if (pidfd_) {
+      signal_pidfd(pidfd_.get(), SIGKILL);
+    } else if (!ended()) {
+      ::kill(pid_, SIGKILL);
+    }
+  }
+
+  /// Waits for the end of a process that is about to end. False when the time is over.
+  bool wait_for_end(std::chrono::milliseconds bound) noexcept {
+    const auto until = std::chrono::steady_clock::now() + bound;
+    while (!ended()) {
+      if (std::chrono::steady_clock::now() >= until) return false;
+      pollfd watched{pidfd_.get(), POLLIN, 0};
+      ::poll(&watched, pidfd_ ? 1U : 0U, pidfd_ ? 10 : 1);
+    }
+    return true;
+  }
+
+  SourceEvent fail(std::exception_ptr cause) {
+    state_ = State::ended;
+    SourceEvent event;
+    event.kind = SourceEvent::Kind::failed;
+    event.cause = std::move(cause);
+    event.status = end_.status;
+    return event;
+  }
+
+  SourceEvent violated() {
+    kill_server();
+    wait_for_end(stop_patience);
+    return fail(std::make_exception_ptr(ProtocolError("the server of " + policy_ + " (pid " + std::to_string(pid_) +
+                                                      ") sent what the protocol does not allow, and was killed")));
+  }
+
+  /// Why the server has ended without a word.
+  std::exception_ptr end_cause() const {
+    const std::string how = end_.status.describe();
+    if (building_) {
+      const std::string& type = preloads_[*building_].type;
+      return std::make_exception_ptr(PreloadError(
+          "the Preload " + type + " ended the server (pid " + std::to_string(pid_) + "): the process " + how +
+              " while its constructor ran",
+          type));
+    }
+    const std::string who = "the server of " + policy_ + " (pid " + std::to_string(pid_) + ") " + how;
+    if (state_ == State::launching) {
+      return std::make_exception_ptr(LaunchError(
+          who + " before it reached brood::init; make it the first line of main, before anything that may end the program",
+          "server start", 0));
+    }
+    return std::make_exception_ptr(LaunchError(who, "server", 0));
+  }
+
+  std::optional<SourceEvent> hear(const ControlMessage& message, ControlSocket::Fds& fds) {
+    SourceEvent event;
+    event.ticket = message.ticket();
+    switch (message.type) {
+      case ControlType::hello:
+        if (state_ != State::launching) return violated();
+        state_ = State::preparing;
+        return std::nullopt;
+      case ControlType::building:
+        if (!is_preload(message)) return violated();
+        building_ = static_cast<std::size_t>(message.number);
+        return std::nullopt;
+      case ControlType::built: {
+        if (!is_preload(message)) return violated();
+        PreloadStats& preload = preloads_[static_cast<std::size_t>(message.number)];
+        preload.time = std::chrono::nanoseconds(message.value);
+        ++preload.built;
+        building_.reset();
+        return std::nullopt;
+      }
+      case ControlType::failed: {
+        if (!is_preload(message)) return violated();
+        const std::string& type = preloads_[static_cast<std::size_t>(message.number)].type;
+        wait_for_end(stop_patience);
+        return fail(std::make_exception_ptr(
+            PreloadError("the Preload " + type + " could not be built in the server (pid " + std::to_string(pid_) +
+                             "): " + std::string(message.said()),
+                         type)));
+      }
+      case ControlType::mismatch:
+        wait_for_end(stop_patience);
+        return fail(std::make_exception_ptr(ImageMismatch(
+            "the server of " + policy_ + " is not the program that runs here: " + std::string(message.said()) +
+            "; the program was replaced on disk while it ran and could not be reached through /proc/self/exe: restart it")));
+      case ControlType::ready:
+        if (state_ == State::launching || state_ == State::preparing) state_ = State::serving;
+        event.kind = SourceEvent::Kind::ready;
+        return event;
+      case ControlType::started:
+        event.kind = SourceEvent::Kind::started;
+        event.pid = message.number;
+        event.pidfd = std::move(fds[0]);
+        return event;
+      case ControlType::unstarted:
+        event.kind = SourceEvent::Kind::unstarted;
+        event.error = message.number;
+        event.stage = message.said();
+        return event;
+      case ControlType::exited:
+        event.kind = SourceEvent::Kind::exited;
+        if (message.number != -1) event.status = ExitStatus::from_wait(message.number);
+        event.peak_rss_kib = static_cast<long>(message.value);
+        return event;
+      default: return violated();
+    }
+  }
+
+  bool is_preload(const ControlMessage& message) const noexcept {
+    return message.number >= 0 && static_cast<std::size_t>(message.number) < preloads_.size();
+  }
+
+  pid_t pid_;
+  Fd pidfd_;
+  ControlSocket control_;
+  std::string policy_;
+  std::vector<PreloadStats> preloads_;
+  std::optional<std::size_t> building_;
+  State state_ = State::launching;
+  bool reaped_ = false;
+  bool drained_ = false;  ///< the socket was read once more after the end
+  Ended end_;
+};
+
+/// The body of a server that was exec'ed for policy P.
+template <class P>
+void serve(Server& server, Reader& in) {
+  if constexpr (requires { P::prepare(server, in); }) P::prepare(server, in);
+  in.finish();
+  ServerLoop(server, &P::start_worker).run();
+}
+
+}  // namespace detail
+
+/// Starts the running image of this program as a server that serves policy P: `sent` arrives at P::prepare, `preloads`
+/// names what it will build. Copies no page table, whatever the host's size. Throws InitMissing when this program never
+/// called brood::init, LaunchError when it can't be started.
+template <class P>
+std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions&, const Writer& sent = {},
+                                             std::vector<std::string> preloads = {}) {
+  using namespace detail;
+  const std::string policy(P::name);
+  if (!entry_state.initialized) {
+    throw InitMissing("Pool<" + policy +
+                      "> starts this program again, but main did not call brood::init before the pool was made. Add this "
+                      "as the first line of main:  brood::init(argc, argv);  (or link the CMake target brood::auto_init)");
+  }
+  if (process_depth >= max_depth) {
+    throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...",
+                      "nesting", 0);
+  }
+  try {
+    Writer body;
+    write_code(body, reinterpret_cast<const void*>(&serve<P>));
+    body.raw(sent.view().data(), sent.size());
+    HandOverHeader header;
+    header.role = Role::server;
+    header.parent = ::getpid();
+    header.depth = process_depth;
+    header.identity = own_identity();
+    const Fd own_pidfd = open_pidfd(::getpid());
+    header.host_pidfd = own_pidfd ? 1 : 0;
+    const Fd hand_over = make_hand_over(header, body.view());
+    auto [host, server] = ControlSocket::make_pair();
+    std::vector<int> handed{hand_over.get(), server.fd()};
+    if (own_pidfd) handed.push_back(own_pidfd.get());
+    const pid_t pid = spawn_own_image(handed, entry_state.arguments);
+    return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads));
+  } catch (const SystemError& error) {
+    throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
+                      error.code().value());
+  }
+}
+
+/// Starts a copy of this process as a server that serves policy P: a snapshot of the host as it is now. Costs what
+/// fork(2) costs: it grows with the host's memory. Throws LaunchError when it can't be started.
+template <class P>
+std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool host_is_threaded) {
+  using namespace detail;
+  const std::string policy(P::name);
+  if (process_depth >= max_depth) {
+    throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...",
+                      "nesting", 0);
+  }
+  try {
+    const pid_t host = ::getpid();
+    Fd own_pidfd = open_pidfd(host);
+    auto [host_end, server_end] = ControlSocket::make_pair();
+    flush_output(!host_is_threaded);
+    ModuleTable::instance().refresh();
+    pid_t pid = 0;
+    {
+      const AllSignalsBlocked blocked;
+      auto table = ModuleTable::instance().hold();
+      pid = checked("fork", [] { return ::fork(); });
+      if (pid == 0) {
+        table.unlock();
+        host_end.close();
+        become_server(std::move(server_end), std::move(own_pidfd), host, options.snapshot, &P::start_worker,
+                      host_is_threaded);
+      }
+    }
+    return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{});
+  } catch (const SystemError& error) {
+    throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
+                      error.code().value());
+  }
+}
+
+}  // namespace brood

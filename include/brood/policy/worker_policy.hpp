@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// What a pool asks of a policy, and nothing more: a source of workers. A policy answers how the server comes to be and
+// how it starts a worker; it knows nothing of calls, futures or serialization. The pool knows a worker by its two
+// descriptors and learns of its end by an event; where the worker runs is the source's affair.
+//
+// Blueprint of a policy (see policy/local_server.hpp for the building blocks):
+//
+//   struct MyPolicy {
+//     static constexpr std::string_view name = "MyPolicy";
+//
+//     // How the server comes to be. Called by the pool's constructor, and again when a server has died.
+//     std::unique_ptr<brood::WorkerSource> launch(const brood::LaunchOptions& options) const {
+//       return brood::launch_by_exec<MyPolicy>(options);
+//     }
+//
+//     // How the server starts a worker. Runs in the server.
+//     static pid_t start_worker(brood::Server& server, brood::WorkerChannel& channel) {
+//       return brood::start_by_fork(server, channel);
+//     }
+//
+//     // Optional: what the server does once, before its first worker. Runs in the server.
+//     static void prepare(brood::Server& server, brood::Reader& sent);
+//   };
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <brood/core/exit_status.hpp>
+#include <brood/os/fd.hpp>
+#include <brood/wire/control.hpp>
+#include <brood/wire/status_page.hpp>
+
+namespace brood {
+
+/// What a pool tells a policy about the workers it wants.
+struct LaunchOptions {
+  std::string name;                         ///< the pool's, for messages
+  std::chrono::milliseconds start_timeout{30'000};
+  const void* snapshot = nullptr;           ///< a closure's state, for a policy that copies the host; else null
+};
+
+/// A Preload that the server has built.
+struct PreloadStats {
+  std::string type;                  ///< its name as the compiler spells it
+  std::chrono::nanoseconds time{0};  ///< how long its constructor took
+  std::uint64_t built = 0;           ///< how often it was built: 1 per server that has been started
+};
+
+/// The host's ends of what it shares with one worker.
+struct WorkerEnds {
+  detail::Fd tasks;       ///< to write, never blocks
+  detail::Fd keep;        ///< keeps a reader, so that writing to a dead worker raises no SIGPIPE
+  detail::Fd results;     ///< to read, never blocks
+  detail::StatusMapping status;
+};
+
+/// What a source has to say.
+struct SourceEvent {
+  enum class Kind {
+    ready,      ///< workers can be started
+    failed,     ///< the source has ended, or never came up: `cause`
+    started,    ///< `ticket` runs as `pid`; `pidfd` where there is one
+    unstarted,  ///< `ticket` could not be started: `error` in `stage`
+    exited,     ///< `ticket` has ended: `status`
+  };
+
+  Kind kind{};
+  detail::Ticket ticket;
+  pid_t pid = 0;
+  detail::Fd pidfd;
+  ExitStatus status;
+  long peak_rss_kib = 0;
+  int error = 0;
+  std::string stage;
+  std::exception_ptr cause;
+};
+
+/// Where workers come from. All members are called by one thread at a time, and none waits.
+class WorkerSource {
+ public:
+  WorkerSource() = default;
+  WorkerSource(const WorkerSource&) = delete;
+  WorkerSource& operator=(const WorkerSource&) = delete;
+  /// Ends every worker that is left, and the server.
+  virtual ~WorkerSource() = default;
+
+  /// Readable when next() has something to say.
+  virtual int event_fd() const noexcept = 0;
+  /// Readable when the server has ended; -1 when there is nothing to watch.
+  virtual int end_fd() const noexcept = 0;
+  /// The next thing that has happened, if any.
+  virtual std::optional<SourceEvent> next() = 0;
+  /// Asks for a worker. Its `started` or `unstarted` follows. Nothing when the source can't take requests just now:
+  /// ask again after the next event. Throws detail::SystemError when the host is out of descriptors or memory.
+  virtual std::optional<WorkerEnds> start(detail::Ticket ticket) = 0;
+  /// Ends a worker for which no pidfd was given.
+  virtual void kill(detail::Ticket ticket) noexcept = 0;
+  /// Lets the server leave once its last worker has.
+  virtual void stop() noexcept = 0;
+  /// Whether the server has ended; reaps it.
+  virtual bool ended() noexcept = 0;
+  /// What it is doing, for the message when it does not come up in time.
+  virtual std::exception_ptr overdue(std::chrono::milliseconds timeout) const = 0;
+
+  virtual pid_t server_pid() const noexcept = 0;
+  virtual std::vector<PreloadStats> preloads() const = 0;
+};
+
+/// The policy has a name for messages.
+template <class P>
+concept NamedPolicy = requires {
+  { P::name } -> std::convertible_to<std::string_view>;
+};
+
+/// The policy can make a source of workers.
+template <class P>
+concept LaunchesWorkers = requires(const P& policy, const LaunchOptions& options) {
+  { policy.launch(options) } -> std::same_as<std::unique_ptr<WorkerSource>>;
+};
+
+/// The policy runs tasks in the caller instead of in workers.
+template <class P>
+concept RunsInline = requires { requires P::runs_inline; };
+
+/// The policy's server is a copy of the host: it can run closures, and can't be made a second time.
+template <class P>
+concept CopiesHost = requires { requires P::copies_host; };
+
+/// What Pool<P> needs. See the blueprint at the top of this file.
+template <class P>
+concept WorkerPolicy = std::copy_constructible<P> && NamedPolicy<P> && (LaunchesWorkers<P> || RunsInline<P>);
+
+}  // namespace brood

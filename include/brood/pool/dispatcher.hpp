@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT
+// internal
+// The heart of a pool: its queue, its workers, its sources, and who drives them.
+//
+// Driving. All progress is made in turn(): wait for events, handle them, recompute what should be. At most one thread is
+// the driver. A thread that waits for a task becomes the driver when there is none, so that a synchronous call needs no
+// other thread; others that wait sleep until their task is resolved or the driver's place is free. A helper thread takes
+// the place when work is outstanding and nobody waits.
+//
+// Invariants
+// - mutex_ guards everything but Task::resolved; it is never held while code of the user runs, nor during epoll_wait.
+// - A task is in exactly one place: a queue, one slot's `assigned`, or resolved. resolve() is the only way into the last,
+//   and is passed once.
+// - Supervision is level-triggered: supervise() looks at queue, slots and sources as they are, whatever events led there.
+// - Callbacks run after the driver's place has been given up, so that they may call anything.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <brood/os/cpus.hpp>
+#include <brood/os/poller.hpp>
+#include <brood/os/threads.hpp>
+#include <brood/pool/options.hpp>
+#include <brood/pool/slot.hpp>
+#include <brood/pool/stats.hpp>
+#include <brood/pool/task.hpp>
+
+namespace brood::detail {
+
+/// What the dispatcher knows of the policy.
+struct PolicyHandle {
+  std::string name;
+  bool runs_inline = false;
+  bool relaunchable = true;  ///< whether a new server would be like the first
+  std::function<std::unique_ptr<WorkerSource>(const LaunchOptions&)> launch;
+};
+
+/// Now plus `time`, or the end of all time where that is later than the clock can say.
+inline std::chrono::steady_clock::time_point time_after(std::chrono::milliseconds time) {
+  using Clock = std::chrono::steady_clock;
+  const auto now = Clock::now();
+  return time > std::chrono::duration_cast<std::chrono::milliseconds>(Clock::time_point::max() - now) ? Clock::time_point::max()
+                                                                                                   : now + time;
+}
+
+class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Dispatcher(PoolOptions options, PolicyHandle policy);
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+  ~Dispatcher();
+
+  /// Launches the server and waits until it is ready. Throws what a server's failure is.
+  void launch();
+
+  /// Throws WrongProcess in another process than the one that made the pool.
+  void check_process(const char* call) const;
+  bool in_own_process() const noexcept { return ::getpid() == pid_; }
+
+  /// A new task with a number. Its payload and name are to be filled in.
+  TaskPtr make_task();
+  /// Whether the thread that submits is about to wait. If it is, no helper is needed.
+  enum class Caller : std::uint8_t { leaves, waits };
+
+  /// Accepts a task. `state` is a closure's, under a policy that runs inline. Throws PoolClosed.
+  void enqueue(const TaskPtr& task, Caller caller, const void* state = nullptr);
+  /// Starts another source that can only be used by the tasks given to it: a snapshot of the host as it is now.
+  std::uint32_t launch_snapshot(const void* state);
+  /// The snapshot gets no further tasks.
+  void release_snapshot(std::uint32_t source) noexcept;
+
+  /// Waits until the task is resolved; drives meanwhile. False when the deadline passes first.
+  bool wait(const Task& task, Clock::time_point deadline = Clock::time_point::max());
+  /// Waits until one of the tasks is resolved.
+  void wait_any(std::span<const TaskPtr> tasks);
+  /// Waits until every accepted task is resolved.
+  void wait_all();
+  /// Calls `callback` when the task is resolved: at once if it is.
+  void when_resolved(const TaskPtr& task, std::function<void()> callback);
+
+  bool cancel(const TaskPtr& task);
+  /// Cancels the task unless a worker has started it.
+  void cancel_unstarted(const TaskPtr& task);
+  void close();
+  void cancel_pending();
+  void kill();
+  PoolStats stats();
+  /// Items of chunks that came back as failures: counted as done when they arrived.
+  void count_failed_items(std::uint64_t count);
+  /// Ends everything: no task may be outstanding. Within stop_grace and a second.
+  void shut_down();
+  /// After a shutdown that failed: lets go of the helper thread, so that the rest ends with the last future.
+  void give_up() noexcept;
+  /// Shuts down by itself once nothing is outstanding.
+  void shut_down_when_idle();
+
+  const PoolOptions& options() const noexcept { return options_; }
+  const PolicyHandle& policy() const noexcept { return policy_; }
+  unsigned worker_count() const noexcept { return target_; }
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  struct Source {
+    enum class State : std::uint8_t { launching, ready, ended };
+    std::uint32_t id = 0;
+    bool snapshot = false;
+    bool released = false;
+    bool stopping = false;
+    State state = State::launching;
+    std::unique_ptr<WorkerSource> impl;
+    Clock::time_point deadline;
+    std::deque<TaskPtr> queue;  ///< of a snapshot
+    std::exception_ptr cause;   ///< of its end
+    bool useful = false;        ///< one of its workers has come up
+    std::size_t live = 0;       ///< slots that one of its workers fills
+    std::size_t outstanding = 0;
+  };
+
+  enum class Tag : std::uint8_t { bell, source, source_end, results, tasks, pidfd };
+  static constexpr std::uint64_t tag(Tag kind, std::uint32_t index, std::uint64_t generation = 0) noexcept {
+    return static_cast<std::uint64_t>(kind) << 56 | (generation & 0xffffffff) << 24 | (index & 0xffffff);
+  }
+
+  struct FrameHandler;
+
+  /// The driver's place, for as long as it lives.
+  class DriverSeat {
+   public:
+    explicit DriverSeat(Dispatcher& dispatcher) noexcept : dispatcher_(dispatcher) { dispatcher_.driving_ = true; }
+    DriverSeat(const DriverSeat&) = delete;
+    DriverSeat& operator=(const DriverSeat&) = delete;
+    ~DriverSeat() {
+      dispatcher_.driving_ = false;
+      if (dispatcher_.followers_ != 0) dispatcher_.followers_cv_.notify_all();
+    }
+
+   private:
+    Dispatcher& dispatcher_;
+  };
+
+  static constexpr std::size_t scratch_size = std::size_t{256} << 10;
+  static constexpr std::size_t max_prefetch = StatusPage::claim_count / 2;
+  static constexpr std::uint64_t max_run_ns = 1'000'000'000;
+  static constexpr unsigned max_launch_failures = 5;
+  static constexpr unsigned max_start_failures = 6;
+  static constexpr std::chrono::milliseconds end_patience{1'000};  ///< for a killed worker to be reported
+  static constexpr unsigned max_looks = 10;
+  static constexpr std::chrono::milliseconds lost_patience{200};   ///< for one that has closed its pipe to end
+
+  // driving: dispatcher_drive.hpp
+  template <class Done>
+  bool drive_until(Lock& lock, Done done, Clock::time_point deadline);
+  void turn(Lock& lock, Clock::time_point deadline);
+  void handle(const Poller::Event& event);
+  void run_callbacks(Lock& lock);
+  Clock::time_point next_timer() const;
+  void fire_timers();
+  void ensure_helper();
+  void help();
+
+  // sources and workers: dispatcher_sources.hpp
+  void launch_main();
+  std::uint32_t add_source(std::unique_ptr<WorkerSource> impl, bool snapshot);
+  Source* find_source(std::uint32_t id);
+  void hear_source(std::uint32_t id);
+  void end_source(Source& source, const std::exception_ptr& cause);
+  void supervise();
+  void supervise_source(Source& source);
+  TaskPtr next_queued(std::deque<TaskPtr>& queue);
+  Slot* start_worker(Source& source);
+  Slot* vacant_slot(bool snapshot);
+  std::shared_ptr<const Bytes> make_setup(std::uint32_t index) const;
+  void start_failed(Source& source, const std::exception_ptr& cause);
+  void fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause);
+
+  // one worker: dispatcher_workers.hpp
+  Slot* find_slot(std::uint32_t index, std::uint64_t generation);
+  void receive(Slot& slot);
+  void violated(Slot& slot, FailureKind kind, const std::string& what);
+  void drain(Slot& slot);
+  void flush(Slot& slot);
+  void finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure);
+  void remove_assigned(Slot& slot, std::size_t at);
+  void after_answers(Slot& slot);
+  bool used_up(const Slot& slot) const noexcept;
+  void give(Slot& slot, const TaskPtr& task);
+  std::size_t prefetch_depth() const noexcept;
+  void top_up(Slot& slot);
+  TaskPtr take_back_one();
+  void requeue(const TaskPtr& task);
+  void revoke_unstarted(Slot& slot);
+
+  // ends: dispatcher_ends.hpp
+  void retire(Slot& slot);
+  void recycle(Slot& slot);
+  template <class Visit>
+  void each_slot(Visit visit);
+  void doom(Slot& slot, Doom why);
+  void kill_process(Slot& slot);
+  void overdue(Slot& slot);
+  void release_slot(Slot& slot);
+  void worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib);
+  static void salvage_items(const Slot& slot, Task& task);
+  void resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib);
+  bool cancel_locked(const TaskPtr& task);
+  bool cancel_unstarted_locked(const TaskPtr& task);
+  void cancel_queued();
+
+  // tasks: dispatcher_drive.hpp
+  void accept(const TaskPtr& task);
+  void wake() noexcept;
+  void resolve(const TaskPtr& task, std::optional<Failure> failure);
+  void run_inline(const TaskPtr& task, const void* state);
+  Failure make_failure(FailureKind kind, const Task& task, const std::string& what, const Slot* slot = nullptr) const;
+  static std::string where(const Task& task, const Slot* slot);
+
+  const PoolOptions options_;
+  const PolicyHandle policy_;
+  const unsigned target_;
+  const pid_t pid_ = ::getpid();
+
+  std::mutex mutex_;
+  Poller poller_;
+  Bell bell_;
+  std::unique_ptr<std::byte[]> scratch_;
+
+  std::deque<TaskPtr> queue_;
+  std::vector<std::unique_ptr<Slot>> slots_;  ///< the first target_ are the pool's own, the others those of snapshots
+  std::vector<std::unique_ptr<Slot>> leaving_;  ///< used-up workers on their way out; their places are taken already
+  std::vector<std::uint32_t> idle_;           ///< may be out of date: entries are checked when they are used
+  std::vector<std::unique_ptr<Source>> sources_;
+  std::uint32_t main_source_ = 0;  ///< 0: none just now
+  std::uint32_t next_source_ = 1;
+  std::set<std::tuple<Clock::time_point, std::uint32_t, std::uint64_t>> slot_timers_;
+
+  std::exception_ptr launch_failure_;    ///< why there is no main source
+  unsigned launch_failures_ = 0;         ///< in a row
+  unsigned start_failures_ = 0;          ///< of workers, in a row
+  Clock::time_point retry_at_{};         ///< no start before this
+
+  std::uint64_t next_task_ = 1;
+  std::size_t outstanding_ = 0;
+  std::size_t assigned_ = 0;
+  std::size_t prefetched_ = 0;  ///< assigned behind another task
+  std::uint64_t average_run_ns_ = 0;
+  bool measured_ = false;
+  std::size_t tombstones_ = 0;  ///< cancelled tasks that are still in queue_
+  bool closed_ = false;
+  bool shut_down_ = false;
+  bool leave_when_idle_ = false;
+  std::uint64_t done_ = 0;
+  std::uint64_t failed_ = 0;
+  std::uint64_t workers_started_ = 0;
+  std::uint64_t workers_died_ = 0;
+
+  bool driving_ = false;
+  unsigned followers_ = 0;  ///< threads that wait and do not drive
+  std::uint64_t turns_ = 0;
+  Clock::time_point driver_until_{};  ///< the driver sleeps no longer
+  std::condition_variable followers_cv_;
+  std::vector<std::function<void()>> callbacks_;
+
+  std::thread helper_;
+  std::condition_variable helper_cv_;
+  bool helper_parked_ = false;
+  bool helper_drives_ = false;
+  bool helper_quits_ = false;
+};
+
+/// A snapshot of the host, taken when this is made. It gets no further tasks when this is gone.
+class SnapshotLease {
+ public:
+  SnapshotLease(std::shared_ptr<Dispatcher> dispatcher, const void* state)
+      : dispatcher_(std::move(dispatcher)), id_(dispatcher_->launch_snapshot(state)) {}
+  SnapshotLease(const SnapshotLease&) = delete;
+  SnapshotLease& operator=(const SnapshotLease&) = delete;
+  ~SnapshotLease() { dispatcher_->release_snapshot(id_); }
+
+  std::uint32_t id() const noexcept { return id_; }
+
+ private:
+  std::shared_ptr<Dispatcher> dispatcher_;
+  std::uint32_t id_;
+};
+
+}  // namespace brood::detail
+
+#include <brood/pool/dispatcher_drive.hpp>
+#include <brood/pool/dispatcher_ends.hpp>
+#include <brood/pool/dispatcher_sources.hpp>
+#include <brood/pool/dispatcher_workers.hpp>

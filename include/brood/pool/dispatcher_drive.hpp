@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Dispatcher: accepting and resolving tasks, and driving.
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include <brood/os/signals.hpp>
+#include <brood/pool/dispatcher.hpp>
+#include <brood/pool/inline_call.hpp>
+
+namespace brood::detail {
+
+inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
+    : options_(std::move(options)),
+      policy_(std::move(policy)),
+      target_(options_.workers != 0 ? options_.workers : usable_cpus()),
+      scratch_(std::make_unique<std::byte[]>(scratch_size)) {
+  poller_.add(bell_.fd(), EPOLLIN, tag(Tag::bell, 0));
+}
+
+inline Dispatcher::~Dispatcher() {
+  if (helper_.joinable()) helper_.detach();  // only the helper itself can get here with it
+}
+
+inline void Dispatcher::check_process(const char* call) const {
+  if (in_own_process()) return;
+  throw WrongProcess(std::string(call) + " was called in process " + std::to_string(::getpid()) +
+                     ", but the pool belongs to process " + std::to_string(pid_) +
+                     "; a worker can make a pool of its own, but not use the host's");
+}
+
+inline TaskPtr Dispatcher::make_task() {
+  auto task = std::make_shared<Task>();
+  task->dispatcher = shared_from_this();
+  return task;
+}
+
+inline void Dispatcher::accept(const TaskPtr& task) {
+  if (closed_) {
+    throw PoolClosed("the pool takes no more work: " + options_.name + " was closed, killed or is being destroyed");
+  }
+  task->id = next_task_++;
+  ++outstanding_;
+}
+
+inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
+  Lock lock(mutex_);
+  accept(task);
+  if (policy_.runs_inline) {
+    lock.unlock();
+    return run_inline(task, state);
+  }
+  if (task->source == 0) {
+    queue_.push_back(task);
+  } else if (Source* const source = find_source(task->source)) {
+    source->queue.push_back(task);
+    ++source->outstanding;
+  } else {
+    resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
+  }
+  supervise();
+  if (driving_) {
+    if (next_timer() < driver_until_) bell_.ring();
+  } else if (caller == Caller::leaves && followers_ == 0) {
+    ensure_helper();
+  }
+}
+
+inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
+  InlineAnswer answer;
+  std::optional<Failure> failure;
+  try {
+    answer = call_inline(*task, state, options_.max_message_bytes);
+    if (!answer.failure.empty()) {
+      failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr));
+    }
+  } catch (const std::exception& error) {  // what it threw could not be taken apart
+    failure = make_failure(FailureKind::serialization, *task, error.what());
+  }
+  Lock lock(mutex_);
+  task->results = std::move(answer.results);
+  task->items_done = failure ? 0 : task->items;
+  resolve(task, std::move(failure));
+  wake();  // no event of a worker's does
+  run_callbacks(lock);
+}
+
+inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> failure) {
+  assert(task->state != Task::State::resolved);
+  if (task->state == Task::State::resolved) return;
+  task->state = Task::State::resolved;
+  if (failure) {
+    const bool whole = task->items != 0 && !task->item_failed;
+    failed_ += whole ? task->items - task->items_done : 1U;
+    done_ += task->items_done;
+  } else {
+    done_ += task->items == 0 ? 1U : task->items_done;
+  }
+  task->failure = std::move(failure);
+  task->payload.reset();
+  if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
+  --outstanding_;
+  for (auto& callback : task->callbacks) callbacks_.push_back(std::move(callback));
+  task->callbacks.clear();
+  task->resolved.store(true, std::memory_order_release);
+  if (leave_when_idle_ && outstanding_ == 0) helper_cv_.notify_all();
+}
+
+/// Tells those who wait to look again: a task was resolved, or a timer set, by a thread that does not drive.
+inline void Dispatcher::wake() noexcept {
+  if (driving_) bell_.ring();
+  followers_cv_.notify_all();
+}
+
+inline void Dispatcher::count_failed_items(std::uint64_t count) {
+  const Lock lock(mutex_);
+  done_ -= count;
+  failed_ += count;
+}
+
+inline std::string Dispatcher::where(const Task& task, const Slot* slot) {
+  std::string text = task.text();
+  if (slot != nullptr && slot->pid != 0) text += " in worker " + std::to_string(slot->pid);
+  return text;
+}
+
+inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, const std::string& what,
+                                        const Slot* slot) const {
+  FailureRecord record;
+  record.kind = kind;
+  record.task = task.id;
+  record.pid = slot != nullptr ? slot->pid : 0;
+  record.where = where(task, slot);
+  record.message = record.where + ": " + what;
+  return Failure(std::move(record));
+}
+
+// ---- waiting -------------------------------------------------------------------------------------------------------
+
+template <class Done>
+bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) {
+  bool in_time = true;
+  while (!done()) {
+    if (deadline != Clock::time_point::max() && Clock::now() >= deadline) {
+      in_time = false;
+      break;
+    }
+    if (!driving_) {
+      const DriverSeat seat(*this);
+      turn(lock, deadline);
+    } else {
+      if (helper_drives_) bell_.ring();
+      ++followers_;
+      if (deadline == Clock::time_point::max()) {
+        followers_cv_.wait(lock);
+      } else {
+        followers_cv_.wait_until(lock, deadline);
+      }
+      --followers_;
+    }
+    run_callbacks(lock);
+  }
+  if (outstanding_ != 0 && !driving_) {
+    if (followers_ != 0) {
+      followers_cv_.notify_all();
+    } else {
+      ensure_helper();
+    }
+  }
+  return in_time;
+}
+
+inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
+  ++turns_;
+  supervise();
+  driver_until_ = std::min(deadline, next_timer());
+  std::chrono::nanoseconds timeout(-1);
+  if (driver_until_ != Clock::time_point::max()) {
+    timeout = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(0), driver_until_ - Clock::now());
+  }
+  std::array<Poller::Event, 64> room;
+  lock.unlock();
+  std::span<Poller::Event> events;
+  try {
+    events = poller_.wait(room, timeout);
+  } catch (...) {
+    lock.lock();
+    throw;
+  }
+  lock.lock();
+  for (const Poller::Event& event : events) handle(event);
+  fire_timers();
+  supervise();
+}
+
+inline void Dispatcher::handle(const Poller::Event& event) {
+  const std::uint64_t data = event.data.u64;
+  const auto kind = static_cast<Tag>(data >> 56);
+  const auto index = static_cast<std::uint32_t>(data & 0xffffff);
+  const std::uint64_t generation = data >> 24 & 0xffffffff;
+  switch (kind) {
+    case Tag::bell: return bell_.hush();
+    case Tag::source:
+    case Tag::source_end: return hear_source(index);
+    default: break;
+  }
+  Slot* const slot = find_slot(index, generation);
+  if (slot == nullptr) return;  // it has ended since
+  switch (kind) {
+    case Tag::results: return receive(*slot);
+    case Tag::tasks: return flush(*slot);
+    case Tag::pidfd: return worker_ended(*slot, status_from_pidfd(slot->pidfd.get()), 0);
+    default: return;
+  }
+}
+
+inline void Dispatcher::run_callbacks(Lock& lock) {
+  while (!callbacks_.empty()) {
+    const std::vector<std::function<void()>> ready = std::exchange(callbacks_, {});
+    lock.unlock();
+    for (const auto& callback : ready) {
+      try {
+        callback();
+      } catch (...) {  // a callback's failure is its own; it must not take the driver along
+      }
+    }
+    lock.lock();
+  }
+}
+
+inline bool Dispatcher::wait(const Task& task, Clock::time_point deadline) {
+  if (task.resolved.load(std::memory_order_acquire)) return true;
+  check_process("wait");
+  Lock lock(mutex_);
+  return drive_until(lock, [&] { return task.resolved.load(std::memory_order_relaxed); }, deadline);
+}
+
+inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks) {
+  Lock lock(mutex_);
+  drive_until(
+      lock,
+      [&] {
+        return std::any_of(tasks.begin(), tasks.end(),
+                           [](const TaskPtr& task) { return task->resolved.load(std::memory_order_relaxed); });
+      },
+      Clock::time_point::max());
+}
+
+inline void Dispatcher::wait_all() {
+  Lock lock(mutex_);
+  drive_until(lock, [&] { return outstanding_ == 0 && callbacks_.empty(); }, Clock::time_point::max());
+}
+
+inline void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()> callback) {
+  {
+    const Lock lock(mutex_);
+    if (task->state != Task::State::resolved) {
+      task->callbacks.push_back(std::move(callback));
+      return;
+    }
+  }
+  callback();
+}
+
+// ---- the helper thread ---------------------------------------------------------------------------------------------
+
+inline void Dispatcher::ensure_helper() {
+  if (helper_.joinable()) {
+    if (helper_parked_) helper_cv_.notify_one();
+    return;
+  }
+  if (helper_quits_) return;
+  const AllSignalsBlocked blocked;  // the thread inherits the mask: the host's signals are for the host's threads
+  helper_threads.fetch_add(1);
+  try {
+    helper_ = std::thread([self = shared_from_this()]() mutable {
+      self->help();
+      self.reset();
+      helper_threads.fetch_sub(1);
+    });
+  } catch (...) {
+    helper_threads.fetch_sub(1);  // no thread to be had: whoever waits drives
+  }
+}
+
+inline void Dispatcher::help() {
+  constexpr auto patience = std::chrono::microseconds(100);  // for a caller that is about to wait itself
+  constexpr auto linger = std::chrono::milliseconds(50);     // awake after the last work, so that submit need not wake us
+  constexpr auto nap = std::chrono::milliseconds(1);
+  Lock lock(mutex_);
+  auto last_work = Clock::now();
+  const auto needed = [&] { return outstanding_ != 0 && !driving_ && followers_ == 0 && !helper_quits_; };
+  while (!helper_quits_) {
+    if (leave_when_idle_ && outstanding_ == 0 && !driving_ && callbacks_.empty()) {
+      lock.unlock();
+      return shut_down();
+    }
+    if (needed()) {
+      const std::uint64_t turns = turns_;
+      helper_cv_.wait_for(lock, patience);
+      while (needed() && (turns == turns_ || helper_drives_)) {
+        helper_drives_ = true;
+        try {
+          const DriverSeat seat(*this);
+          turn(lock, Clock::time_point::max());
+        } catch (...) {  // out of memory or descriptors: what can't be done now is tried again in the next turn
+          helper_cv_.wait_for(lock, nap);
+        }
+        run_callbacks(lock);
+      }
+      helper_drives_ = false;
+      last_work = Clock::now();
+    } else if (leave_when_idle_ || Clock::now() - last_work < linger) {
+      helper_cv_.wait_for(lock, nap);
+    } else {
+      helper_parked_ = true;
+      helper_cv_.wait(lock);
+      helper_parked_ = false;
+      last_work = Clock::now();
+    }
+  }
+}
+
+// ---- ending --------------------------------------------------------------------------------------------------------
+
+inline void Dispatcher::shut_down() {
+  Lock lock(mutex_);
+  closed_ = true;
+  if (std::exchange(shut_down_, true)) return;
+  each_slot([&](Slot& slot) {
+    if (slot.state() == SlotState::starting || slot.state() == SlotState::ready) retire(slot);
+  });
+  const auto all_gone = [&] {
+    bool gone = true;
+    each_slot([&](const Slot&) { gone = false; });
+    return gone;
+  };
+  if (!drive_until(lock, all_gone, time_after(options_.stop_grace))) {
+    each_slot([&](Slot& slot) {
+      if (slot.state() != SlotState::doomed) doom(slot, Doom::stop_overdue);
+    });
+    drive_until(lock, all_gone, Clock::now() + std::chrono::milliseconds(500));
+  }
+  each_slot([&](Slot& slot) { release_slot(slot); });  // a process that the kernel can't end just now
+  // the sources' destructors wait for their servers: not with the lock, and nobody else can reach them
+  const std::vector<std::unique_ptr<Source>> ending = std::exchange(sources_, {});
+  main_source_ = 0;
+  for (const auto& source : ending) {
+    if (source->impl->end_fd() >= 0) poller_.remove(source->impl->end_fd());
+    poller_.remove(source->impl->event_fd());
+    source->impl->stop();
+  }
+  queue_.clear();  // cancelled tasks that nobody passed over: they hold this dispatcher
+  helper_quits_ = true;
+  helper_cv_.notify_all();
+  bell_.ring();
+  lock.unlock();
+  for (const auto& source : ending) source->impl.reset();
+  if (!helper_.joinable()) return;
+  if (helper_.get_id() == std::this_thread::get_id()) {
+    helper_.detach();
+  } else {
+    helper_.join();
+  }
+}
+
+inline void Dispatcher::give_up() noexcept {
+  const Lock lock(mutex_);
+  helper_quits_ = true;
+  helper_cv_.notify_all();
+  bell_.ring();
+}
+
+inline void Dispatcher::shut_down_when_idle() {
+  const Lock lock(mutex_);
+  closed_ = true;
+  leave_when_idle_ = true;
+  ensure_helper();
+  helper_cv_.notify_all();
+}
+
+}  // namespace brood::detail

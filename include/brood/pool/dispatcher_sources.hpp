@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Dispatcher: servers, and starting workers.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include <brood/pool/dispatcher.hpp>
+#include <brood/worker/worker_loop.hpp>
+
+namespace brood::detail {
+
+inline void Dispatcher::launch() {
+  Lock lock(mutex_);
+  launch_main();
+  const auto settled = [&] {
+    const Source* const source = find_source(main_source_);
+    return source == nullptr || source->state == Source::State::ready;
+  };
+  drive_until(lock, settled, Clock::time_point::max());
+  if (main_source_ == 0) std::rethrow_exception(std::exchange(launch_failure_, nullptr));
+}
+
+inline void Dispatcher::launch_main() {
+  LaunchOptions wanted;
+  wanted.name = options_.name;
+  wanted.start_timeout = options_.start_timeout;
+  main_source_ = add_source(policy_.launch(wanted), false);
+}
+
+inline std::uint32_t Dispatcher::add_source(std::unique_ptr<WorkerSource> impl, bool snapshot) {
+  auto source = std::make_unique<Source>();
+  source->id = next_source_;
+  next_source_ = next_source_ % 0xffffff + 1;
+  source->snapshot = snapshot;
+  source->impl = std::move(impl);
+  source->deadline = time_after(options_.start_timeout);
+  sources_.reserve(sources_.size() + 1);
+  poller_.add(source->impl->event_fd(), EPOLLIN, tag(Tag::source, source->id));
+  if (source->impl->end_fd() >= 0) poller_.add(source->impl->end_fd(), EPOLLIN, tag(Tag::source_end, source->id));
+  sources_.push_back(std::move(source));
+  return sources_.back()->id;
+}
+
+inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
+  LaunchOptions wanted;
+  wanted.name = options_.name;
+  wanted.start_timeout = options_.start_timeout;
+  wanted.snapshot = state;
+  const Lock lock(mutex_);
+  if (closed_) throw PoolClosed("the pool takes no more work: it was closed, killed or is being destroyed");
+  return add_source(policy_.launch(wanted), true);
+}
+
+inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
+  const Lock lock(mutex_);
+  if (Source* const source = find_source(id)) source->released = true;
+  try {
+    supervise();
+  } catch (...) {  // the next turn supervises again
+  }
+  wake();
+}
+
+inline Dispatcher::Source* Dispatcher::find_source(std::uint32_t id) {
+  for (const auto& source : sources_) {
+    if (source->id == id) return source.get();
+  }
+  return nullptr;
+}
+
+inline void Dispatcher::hear_source(std::uint32_t id) {
+  for (;;) {
+    Source* const source = find_source(id);
+    if (source == nullptr || source->state == Source::State::ended) return;
+    std::optional<SourceEvent> event = source->impl->next();
+    if (!event) return;
+    Slot* slot = find_slot(event->ticket.slot, event->ticket.generation & 0xffffffff);
+    if (slot != nullptr && (slot->ticket() != event->ticket || slot->source != id)) slot = nullptr;
+    switch (event->kind) {
+      case SourceEvent::Kind::ready:
+        source->state = Source::State::ready;
+        source->deadline = Clock::time_point::max();
+        break;
+      case SourceEvent::Kind::failed: return end_source(*source, event->cause);
+      case SourceEvent::Kind::started:
+        if (slot == nullptr) break;
+        if (!slot->greeted) ++workers_started_;
+        slot->announced = true;
+        slot->pid = event->pid;
+        slot->pidfd = std::move(event->pidfd);
+        if (slot->state() == SlotState::doomed) kill_process(*slot);
+        break;
+      case SourceEvent::Kind::unstarted: {
+        if (slot == nullptr) break;
+        for (auto task = slot->assigned.rbegin(); task != slot->assigned.rend(); ++task) requeue(*task);
+        release_slot(*slot);
+        const char* const meaning = strerrordesc_np(event->error);
+        start_failed(*source, std::make_exception_ptr(LaunchError(
+                                  "no worker could be started: " + event->stage + " failed in the server (pid " +
+                                      std::to_string(source->impl->server_pid()) + "): " +
+                                      (meaning != nullptr ? meaning : "unknown error") +
+                                      "; the limits of processes and memory may be reached (ulimit -u, the cgroup's "
+                                      "pids.max)",
+                                  event->stage, event->error)));
+        break;
+      }
+      case SourceEvent::Kind::exited:
+        if (slot != nullptr) worker_ended(*slot, event->status, event->peak_rss_kib);
+        break;
+    }
+  }
+}
+
+/// A server has ended or never came up. Its workers end with it.
+inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cause) {
+  const bool was_ready = source.state == Source::State::ready;
+  source.state = Source::State::ended;
+  source.deadline = Clock::time_point::max();
+  poller_.remove(source.impl->event_fd());
+  if (source.impl->end_fd() >= 0) poller_.remove(source.impl->end_fd());
+  each_slot([&](Slot& slot) {
+    if (slot.source != source.id) return;
+    if (slot.pidfd) {
+      signal_pidfd(slot.pidfd.get(), SIGKILL);
+      if (!std::exchange(slot.watching_end, true)) {
+        poller_.add(slot.pidfd.get(), EPOLLIN, tag(Tag::pidfd, slot.index, slot.generation));
+      }
+    } else {
+      worker_ended(slot, {}, 0);
+    }
+  });
+  source.cause = cause;
+  if (source.snapshot) return fail_queue(source.queue, cause);
+  main_source_ = 0;
+  if (!policy_.relaunchable && was_ready) {
+    launch_failure_ = std::make_exception_ptr(
+        LaunchError("the server of " + policy_.name +
+                        " has ended, and with it the snapshot of the host that workers were copied from; it can't be "
+                        "made again. Make a new pool",
+                    "snapshot", 0));
+    return;
+  }
+  launch_failure_ = cause;
+  if (!source.useful) {
+    ++launch_failures_;
+    retry_at_ = Clock::now() + std::chrono::milliseconds(10) * (1 << std::min(launch_failures_, 6U));
+  }
+}
+
+/// Makes what is what should be: work goes to idle workers, and more are started while there is work for them.
+inline void Dispatcher::supervise() {
+  if (shut_down_) return;
+  std::erase_if(leaving_, [](const auto& slot) { return slot->state() == SlotState::vacant; });
+  if (main_source_ == 0 && !queue_.empty()) {
+    const bool final = !policy_.relaunchable || launch_failures_ >= max_launch_failures;
+    if (final && launch_failure_) {
+      fail_queue(queue_, launch_failure_);
+      if (policy_.relaunchable) launch_failures_ = 0;
+    } else if (Clock::now() >= retry_at_) {
+      try {
+        launch_main();
+      } catch (...) {
+        launch_failure_ = std::current_exception();
+        ++launch_failures_;
+        retry_at_ = Clock::now() + std::chrono::milliseconds(10) * (1 << std::min(launch_failures_, 6U));
+      }
+    }
+  }
+  for (std::size_t at = 0; at < sources_.size(); ++at) supervise_source(*sources_[at]);
+  std::erase_if(sources_, [](const auto& source) {
+    return source->state == Source::State::ended && source->live == 0 && (!source->snapshot || source->outstanding == 0);
+  });
+}
+
+inline void Dispatcher::supervise_source(Source& source) {
+  if (source.snapshot) {
+    if (source.released && source.outstanding == 0) {
+      if (source.state == Source::State::ended) return;
+      for (const auto& slot : slots_) {
+        if (slot->source == source.id && slot->idle()) retire(*slot);
+      }
+      if (source.live == 0 && !std::exchange(source.stopping, true)) source.impl->stop();
+      return;
+    }
+    if (source.state == Source::State::ended) return fail_queue(source.queue, source.cause);
+  } else {
+    while (!queue_.empty() && !idle_.empty()) {
+      Slot& slot = *slots_[idle_.back()];
+      idle_.pop_back();
+      slot.listed_idle = false;
+      if (!slot.idle() || slot.source != source.id) continue;
+      const TaskPtr task = next_queued(queue_);
+      if (!task) {
+        idle_.push_back(slot.index);
+        slot.listed_idle = true;
+        break;
+      }
+      give(slot, task);
+    }
+  }
+  if (source.state != Source::State::ready) return;
+  std::deque<TaskPtr>& queue = source.snapshot ? source.queue : queue_;
+  while (!queue.empty()) {
+    const TaskPtr task = next_queued(queue);
+    if (!task) return;
+    if (source.snapshot) {
+      const auto idle = std::find_if(slots_.begin(), slots_.end(),
+                                     [&](const auto& slot) { return slot->source == source.id && slot->idle(); });
+      if (idle != slots_.end()) {
+        give(**idle, task);
+        continue;
+      }
+    }
+    queue.push_front(task);  // where it stays should the start fail
+    Slot* const slot = Clock::now() >= retry_at_ ? start_worker(source) : nullptr;
+    if (slot == nullptr) return;
+    queue.pop_front();
+    give(*slot, task);
+  }
+  // work that was handed out ahead of time to a worker that is stuck, while a place is free
+  while (!source.snapshot && prefetched_ != 0 && source.live < target_ + leaving_.size() && Clock::now() >= retry_at_) {
+    const TaskPtr task = take_back_one();
+    if (!task) return;
+    queue.push_front(task);
+    Slot* const slot = start_worker(source);
+    if (slot == nullptr) return;
+    queue.pop_front();
+    give(*slot, task);
+  }
+}
+
+/// The next task that has not been cancelled; null when there is none.
+inline TaskPtr Dispatcher::next_queued(std::deque<TaskPtr>& queue) {
+  while (!queue.empty()) {
+    TaskPtr task = std::move(queue.front());
+    queue.pop_front();
+    if (task->state == Task::State::queued) return task;
+  }
+  return nullptr;
+}
+
+/// A vacant place: one of the pool's own, or, for a worker of a snapshot, one behind them. At most worker_count()
+/// snapshot workers exist at a time.
+inline Slot* Dispatcher::vacant_slot(bool snapshot) {
+  const std::size_t first = snapshot ? target_ : 0;
+  const std::size_t end = first + target_;
+  for (std::size_t at = first; at < end; ++at) {
+    while (slots_.size() <= at) {
+      const auto index = static_cast<std::uint32_t>(slots_.size());
+      slots_.push_back(std::make_unique<Slot>(index));
+    }
+    if (slots_[at]->state() == SlotState::vacant) return slots_[at].get();
+  }
+  return nullptr;
+}
+
+inline Slot* Dispatcher::start_worker(Source& source) {
+  if (leaving_.size() > target_) return nullptr;  // no more processes than twice the workers
+  Slot* const slot = vacant_slot(source.snapshot);
+  if (slot == nullptr) return nullptr;
+  ++slot->generation;
+  std::optional<WorkerEnds> ends;
+  std::shared_ptr<const Bytes> setup;
+  try {
+    setup = make_setup(slot->index);
+    ends = source.impl->start(slot->ticket());
+    if (!ends) return nullptr;
+    poller_.add(ends->results.get(), EPOLLIN, tag(Tag::results, slot->index, slot->generation));
+  } catch (const SystemError& error) {
+    start_failed(source, std::make_exception_ptr(LaunchError(
+                             std::string("no worker could be started: ") + error.what() +
+                                 "; the host may have reached its limit of open files (ulimit -n)",
+                             error.call(), error.code().value())));
+    return nullptr;
+  } catch (const std::exception& error) {
+    start_failed(source, std::make_exception_ptr(LaunchError(
+                             std::string("no worker could be started: ") + error.what(), "worker setup", 0)));
+    return nullptr;
+  }
+  slot->begin(std::move(*ends), source.id, time_after(options_.start_timeout));
+  slot_timers_.emplace(slot->deadline, slot->index, slot->generation);
+  ++source.live;
+  FrameHeader header;
+  header.type = FrameType::setup;
+  slot->post(header, std::move(setup));
+  return slot;
+}
+
+/// What a worker is told before its first task.
+inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) const {
+  WorkerSetup setup;
+  setup.index = index % target_;
+  setup.max_message_bytes = options_.max_message_bytes;
+  setup.name = options_.name;
+  setup.on_start = options_.on_worker_start;
+  Writer out;
+  setup.write(out);
+  return std::make_shared<const Bytes>(std::move(out).take());
+}
+
+/// A worker did not come up. The next try waits a little; when nothing is up and tries are used up, the work that waits
+/// fails with the cause, and later work tries again.
+inline void Dispatcher::start_failed(Source& source, const std::exception_ptr& cause) {
+  ++start_failures_;
+  retry_at_ = Clock::now() + std::chrono::milliseconds(5) * (1 << std::min(start_failures_, 5U));
+  const bool some_up = std::any_of(slots_.begin(), slots_.end(), [&](const auto& slot) {
+    return slot->source == source.id && slot->state() == SlotState::ready;
+  });
+  if (some_up || start_failures_ < max_start_failures) return;
+  start_failures_ = 0;
+  retry_at_ = {};
+  fail_queue(source.snapshot ? source.queue : queue_, cause);
+}
+
+inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause) {
+  std::string text = "unknown cause";
+  FailureKind kind = FailureKind::launch;
+  try {
+    std::rethrow_exception(cause);
+  } catch (const PreloadError& error) {
+    kind = FailureKind::preload;
+    text = error.what();
+  } catch (const ImageMismatch& error) {
+    kind = FailureKind::image_mismatch;
+    text = error.what();
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  std::deque<TaskPtr> failing;
+  failing.swap(queue);
+  for (const TaskPtr& task : failing) {
+    if (task->state != Task::State::queued) continue;
+    FailureRecord record;
+    record.kind = kind;
+    record.task = task->id;
+    record.where = task->text();
+    record.message = record.where + " was not started: " + text;
+    record.cause = cause;
+    resolve(task, Failure(std::move(record)));
+  }
+}
+
+// ---- timers --------------------------------------------------------------------------------------------------------
+
+inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
+  auto next = slot_timers_.empty() ? Clock::time_point::max() : std::get<0>(*slot_timers_.begin());
+  bool waiting = main_source_ == 0 && !queue_.empty();
+  for (const auto& source : sources_) {
+    next = std::min(next, source->deadline);
+    waiting = waiting || (source->state == Source::State::ready && !(source->snapshot ? source->queue : queue_).empty());
+  }
+  if (waiting && retry_at_ > Clock::now()) next = std::min(next, retry_at_);
+  return next;
+}
+
+inline void Dispatcher::fire_timers() {
+  const auto now = Clock::now();
+  while (!slot_timers_.empty() && std::get<0>(*slot_timers_.begin()) <= now) {
+    const auto [deadline, index, generation] = *slot_timers_.begin();
+    slot_timers_.erase(slot_timers_.begin());
+    Slot* const slot = find_slot(index, generation & 0xffffffff);
+    if (slot == nullptr || slot->generation != generation || slot->deadline != deadline) continue;
+    overdue(*slot);
+  }
+  for (std::size_t at = sources_.size(); at-- > 0;) {
+    Source& source = *sources_[at];
+    if (source.deadline > now) continue;
+    end_source(source, source.impl->overdue(options_.start_timeout));
+  }
+}
+
+}  // namespace brood::detail

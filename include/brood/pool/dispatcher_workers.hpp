@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Dispatcher: frames from and to one worker, and what it is given.
+#pragma once
+
+#include <algorithm>
+
+#include <brood/pool/dispatcher.hpp>
+
+namespace brood::detail {
+
+/// The parent's side of the protocol: which frame is legal now. A worker's bytes are a stranger's.
+struct Dispatcher::FrameHandler {
+  Dispatcher& dispatcher;
+  Slot& slot;
+
+  void admit(const FrameHeader& header) const {
+    constexpr std::uint64_t max_failure = std::uint64_t{1} << 20;
+    const std::uint64_t limit = dispatcher.options_.max_message_bytes;
+    if (!slot.greeted) {
+      const bool hello = header.type == FrameType::hello && header.size == 0;
+      const bool sorry = header.type == FrameType::failed && header.task == 0 && header.size <= max_failure;
+      if (!hello && !sorry) throw ProtocolError("a frame before its hello");
+      return;
+    }
+    if (slot.assigned.empty()) throw ProtocolError("an answer although it has no task");
+    const Task& task = *slot.assigned.front();
+    if (header.task != task.id) throw ProtocolError("an answer to another task than the one it runs");
+    if (!slot.has_started(task)) throw ProtocolError("an answer to a task that it has not started");
+    switch (header.type) {
+      case FrameType::result:
+        if (task.items != 0) throw ProtocolError("one result for a chunk of items");
+        if (header.size > limit) throw MessageTooLarge("a result of " + std::to_string(header.size) + " bytes");
+        return;
+      case FrameType::items: {
+        const std::uint32_t left = task.items - task.items_done;
+        const bool last = (header.flags & FrameHeader::last) != 0;
+        if (task.items == 0 || header.first != task.items_done || header.count > left ||
+            (last ? header.count != left : header.count == 0) || header.count > header.size / sizeof(std::uint64_t)) {
+          throw ProtocolError("results of items that it was not asked for");
+        }
+        if (header.size > StatusPage::log_capacity && header.size - sizeof(std::uint64_t) > limit) {
+          throw MessageTooLarge("a result of " + std::to_string(header.size) + " bytes");
+        }
+        return;
+      }
+      case FrameType::failed:
+        if (header.size > std::max(limit, max_failure)) throw MessageTooLarge("an exception of that size");
+        return;
+      default: throw ProtocolError("a frame of an unknown type");
+    }
+  }
+
+  void accept(Frame&& frame) const {
+    const FrameHeader& header = frame.header;
+    if (!slot.greeted) return greet(frame);
+    const TaskPtr task = slot.assigned.front();
+    switch (header.type) {
+      case FrameType::items:
+        task->results.push_back({header.first, header.count, slot.pid, 0, std::move(frame.payload)});
+        task->items_done += header.count;
+        if ((header.flags & FrameHeader::last) == 0) return;
+        return dispatcher.finish_front(slot, header.number, std::nullopt);
+      case FrameType::result:
+        task->results.push_back({0, 1, slot.pid, 0, std::move(frame.payload)});
+        return dispatcher.finish_front(slot, header.number, std::nullopt);
+      default:
+        return dispatcher.finish_front(
+            slot, header.number, read_failure(frame.payload.view(), {slot.pid, task->id}, where(*task, &slot)));
+    }
+  }
+
+ private:
+  void greet(const Frame& frame) const {
+    if (frame.header.type == FrameType::hello) {
+      slot.greeted = true;
+      dispatcher.launch_failures_ = 0;
+      if (Source* const source = dispatcher.find_source(slot.source)) source->useful = true;
+      if (!slot.announced) ++dispatcher.workers_started_;  // its result pipe was faster than its server
+      if (slot.pid == 0) slot.pid = static_cast<pid_t>(frame.header.number);  // shown only; signals need the pidfd
+      slot.deadline = Clock::time_point::max();
+      if (slot.state() == SlotState::starting) slot.move_to(SlotState::ready);
+      return;
+    }
+    const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0}, "a worker could not be started: it");
+    slot.start_cause = failure.kind() == FailureKind::image_mismatch
+                           ? failure.exception()
+                           : std::make_exception_ptr(LaunchError(failure.message(), "worker start", 0));
+  }
+};
+
+inline Slot* Dispatcher::find_slot(std::uint32_t index, std::uint64_t generation) {
+  Slot* found = nullptr;
+  const auto matches = [&](const Slot& slot) {
+    return slot.index == index && slot.state() != SlotState::vacant && (slot.generation & 0xffffffff) == generation;
+  };
+  if (index < slots_.size() && matches(*slots_[index])) return slots_[index].get();
+  for (const auto& slot : leaving_) {
+    if (matches(*slot)) found = slot.get();
+  }
+  return found;
+}
+
+/// Every worker that has a process, also those on their way out. They may end in the visit.
+template <class Visit>
+void Dispatcher::each_slot(Visit visit) {
+  for (const auto* const all : {&slots_, &leaving_}) {
+    for (const auto& slot : *all) {
+      if (slot->state() != SlotState::vacant) visit(*slot);
+    }
+  }
+}
+
+// ---- frames in and out ---------------------------------------------------------------------------------------------
+
+inline void Dispatcher::receive(Slot& slot) {
+  FrameHandler handler{*this, slot};
+  try {
+    const bool ended = slot.receive({scratch_.get(), scratch_size}, handler, false);
+    if (ended) {
+      // whoever closes this pipe has ended, which its server is about to report, or can't answer any more
+      poller_.remove(slot.ends.results.get());
+      slot.lost = true;
+      if (slot.state() == SlotState::starting || slot.state() == SlotState::ready) {
+        slot.deadline = Clock::now() + lost_patience;
+        slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
+      }
+      return;
+    }
+  } catch (const MessageTooLarge& error) {
+    violated(slot, FailureKind::too_large, error.what());
+    return;
+  } catch (const std::exception& error) {
+    violated(slot, FailureKind::protocol, error.what());
+    return;
+  }
+  after_answers(slot);
+}
+
+/// The worker has sent what it may not: it is killed, and the task that it runs fails. The others run elsewhere.
+inline void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string& what) {
+  poller_.remove(slot.ends.results.get());
+  slot.receiving = false;
+  if (!slot.assigned.empty() && slot.has_started(*slot.assigned.front())) {
+    const TaskPtr task = slot.assigned.front();
+    remove_assigned(slot, 0);
+    const std::string advice = kind == FailureKind::too_large
+                                   ? ", more than PoolOptions::max_message_bytes; raise the limit or return less"
+                                   : "; has the task written to descriptors that are not its own?";
+    resolve(task, make_failure(kind, *task, "its worker sent " + what + advice + " (the worker was killed)", &slot));
+  }
+  if (slot.state() != SlotState::doomed) doom(slot, Doom::violated);
+}
+
+/// Takes everything that a worker has sent, for one that has ended or is about to be killed.
+inline void Dispatcher::drain(Slot& slot) {
+  if (!slot.receiving) return;
+  FrameHandler handler{*this, slot};
+  try {
+    slot.receive({scratch_.get(), scratch_size}, handler, true);
+  } catch (const std::exception& error) {
+    violated(slot, FailureKind::protocol, error.what());
+  }
+}
+
+inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure) {
+  const TaskPtr task = slot.assigned.front();
+  remove_assigned(slot, 0);
+  ++slot.tasks_done;
+  start_failures_ = 0;
+  task->run_ns = run_ns;
+  average_run_ns_ = measured_ ? average_run_ns_ - average_run_ns_ / 8 + std::min(run_ns, max_run_ns) / 8 : run_ns;
+  measured_ = true;
+  resolve(task, std::move(failure));
+}
+
+inline void Dispatcher::remove_assigned(Slot& slot, std::size_t at) {
+  if (slot.assigned.size() > 1) --prefetched_;
+  --assigned_;
+  slot.assigned.erase(slot.assigned.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+/// A worker has answered, or has come up: more work for it, or none.
+inline void Dispatcher::after_answers(Slot& slot) {
+  if (slot.state() != SlotState::ready) return;
+  top_up(slot);
+  if (!slot.assigned.empty()) return flush(slot);
+  if (used_up(slot)) return recycle(slot);
+  const Source* const source = find_source(slot.source);
+  if (source == nullptr || source->snapshot) return;
+  if (prefetched_ != 0) {
+    if (const TaskPtr task = take_back_one()) return give(slot, task);
+  }
+  if (!std::exchange(slot.listed_idle, true)) idle_.push_back(slot.index);
+}
+
+inline void Dispatcher::flush(Slot& slot) {
+  try {
+    slot.flush();
+  } catch (const SystemError&) {
+    if (slot.state() != SlotState::doomed) doom(slot, Doom::lost);
+    return;
+  }
+  if (slot.has_output() == slot.watching_out) return;
+  slot.watching_out = slot.has_output();
+  if (slot.watching_out) {
+    poller_.add(slot.ends.tasks.get(), EPOLLOUT, tag(Tag::tasks, slot.index, slot.generation));
+  } else {
+    poller_.remove(slot.ends.tasks.get());
+  }
+}
+
+// ---- assigning and taking back -------------------------------------------------------------------------------------
+
+inline bool Dispatcher::used_up(const Slot& slot) const noexcept {
+  return options_.tasks_per_worker != 0 && slot.tasks_given >= options_.tasks_per_worker;
+}
+
+inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
+  slot.assign(task);
+  ++assigned_;
+  if (slot.assigned.size() > 1) ++prefetched_;
+  flush(slot);
+}
+
+/// How many tasks a busy worker may have: enough that it need not wait for the host between short ones.
+inline std::size_t Dispatcher::prefetch_depth() const noexcept {
+  constexpr std::uint64_t worth_ns = 500'000;
+  if (!measured_ || average_run_ns_ >= worth_ns) return 1;
+  return 1 + std::min<std::size_t>(max_prefetch, worth_ns / (average_run_ns_ + 1'000));
+}
+
+inline void Dispatcher::top_up(Slot& slot) {
+  const Source* const source = find_source(slot.source);
+  if (source == nullptr || source->state == Source::State::ended) return;
+  std::deque<TaskPtr>& queue = source->snapshot ? const_cast<Source*>(source)->queue : queue_;
+  const std::size_t depth = prefetch_depth();
+  while (slot.assigned.size() < depth && !used_up(slot) && slot.has_claim_room()) {
+    const TaskPtr task = next_queued(queue);
+    if (!task) return;
+    slot.assign(task);
+    ++assigned_;
+    if (slot.assigned.size() > 1) ++prefetched_;
+  }
+}
+
+/// The last task that was handed to a busy worker ahead of time, for a worker that has nothing to do.
+inline TaskPtr Dispatcher::take_back_one() {
+  for (const auto& slot : slots_) {
+    if (slot->state() != SlotState::ready || slot->assigned.size() < 2) continue;
+    const Source* const source = find_source(slot->source);
+    if (source == nullptr || source->snapshot) continue;
+    const TaskPtr task = slot->assigned.back();
+    if (!slot->revoke(*task)) continue;
+    remove_assigned(*slot, slot->assigned.size() - 1);
+    task->state = Task::State::queued;
+    return task;
+  }
+  return nullptr;
+}
+
+inline void Dispatcher::requeue(const TaskPtr& task) {
+  task->state = Task::State::queued;
+  Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
+  (source != nullptr ? source->queue : queue_).push_front(task);
+}
+
+/// Takes back what the worker has not started, except for the first.
+inline void Dispatcher::revoke_unstarted(Slot& slot) {
+  for (std::size_t at = slot.assigned.size(); at-- > 1;) {
+    const TaskPtr task = slot.assigned[at];
+    if (!slot.revoke(*task)) continue;
+    remove_assigned(slot, at);
+    requeue(task);
+  }
+}
+
+}  // namespace brood::detail

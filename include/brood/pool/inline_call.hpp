@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <vector>
+
+#include <brood/pool/task.hpp>
+#include <brood/worker/call.hpp>
+#include <brood/worker/context.hpp>
+#include <brood/worker/items.hpp>
+
+namespace brood::detail {
+
+/// What a task that ran in its caller has to say, in the form in which a worker would have said it.
+struct InlineAnswer {
+  std::vector<ResultBytes> results;
+  Bytes failure;  ///< empty: none
+};
+
+/// Runs a task in the calling thread, through the same bytes as in a worker. No lock is held.
+inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64_t max_result_bytes) {
+  class Items final : public ItemSink {
+   public:
+    explicit Items(Bytes& into) : into_(into) {}
+    void start(std::uint32_t) override {}
+    void finish(bool failed, std::span<const std::byte> bytes) override {
+      const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
+      into_.append(&word, sizeof word);
+      into_.append(bytes.data(), bytes.size());
+    }
+
+   private:
+    Bytes& into_;
+  };
+
+  InlineAnswer answer;
+  Bytes items;
+  Items sink(items);
+  TaskContext context;
+  context.task = task.id;
+  context.snapshot = state;
+  context.items = &sink;
+  context.max_result_bytes = max_result_bytes;
+  try {
+    Reader in(task.payload->view());
+    const auto thunk = reinterpret_cast<Thunk>(read_code(in));
+    Writer out;
+    thunk(context, in, out);
+    if (task.items != 0) {
+      answer.results.push_back({0, task.items, ::getpid(), 0, std::move(items)});
+    } else if (out.size() > max_result_bytes) {
+      Writer why;
+      write_failure(why, FailureKind::too_large,
+                    "its result has " + std::to_string(out.size()) + " bytes, more than PoolOptions::max_message_bytes");
+      answer.failure = std::move(why).take();
+    } else {
+      answer.results.push_back({0, 1, ::getpid(), 0, std::move(out).take()});
+    }
+  } catch (const abi::__forced_unwind&) {
+    throw;
+  } catch (...) {
+    Writer out;
+    write_current_failure(out);
+    answer.failure = std::move(out).take();
+  }
+  return answer;
+}
+
+}  // namespace brood::detail

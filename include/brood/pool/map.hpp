@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT
+// internal
+// map and try_map: the range travels in chunks, some more than there are workers at a time, whose sizes follow the
+// measured time of an item. A chunk whose worker died comes back with what was finished; the item that was running is the
+// one that failed, and the items behind it go out again.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <brood/pool/options.hpp>
+#include <brood/pool/outcome.hpp>
+#include <brood/pool/submit.hpp>
+#include <brood/worker/items.hpp>
+
+namespace brood::detail {
+
+/// How many items the next chunk takes.
+class ChunkSizer {
+ public:
+  ChunkSizer(std::size_t fixed, unsigned workers) noexcept : fixed_(fixed), workers_(workers) {}
+
+  std::size_t next(std::optional<std::uint64_t> left) const noexcept {
+    std::uint64_t size = fixed_ != 0 ? fixed_ : size_;
+    if (fixed_ == 0 && left) size = std::min(size, std::max<std::uint64_t>(1, *left / (std::uint64_t{workers_} * 2)));
+    return std::min<std::uint64_t>(size, max_size);
+  }
+
+  /// A chunk has come back: aim at chunks that take about a millisecond, but grow step by step.
+  void measured(std::uint64_t run_ns, std::uint32_t items) noexcept {
+    if (items == 0) return;
+    const std::uint64_t each = run_ns / items + 1;
+    average_ns_ = average_ns_ == 0 ? each : average_ns_ - average_ns_ / 4 + each / 4;
+    const std::uint64_t wanted = std::max<std::uint64_t>(1, target_ns / std::max<std::uint64_t>(1, average_ns_));
+    size_ = std::min(wanted, size_ * 8);
+  }
+
+ private:
+  static constexpr std::uint64_t target_ns = 1'000'000;
+  static constexpr std::uint64_t max_size = std::uint64_t{1} << 16;
+
+  std::size_t fixed_;
+  unsigned workers_;
+  std::uint64_t size_ = 1;
+  std::uint64_t average_ns_ = 0;
+};
+
+/// One call of map.
+template <Route route, class F, class Range>
+class Map {
+  static_assert(std::ranges::input_range<Range>,
+                "brood: map needs a range (a container, a view, an array) as its second argument");
+  using Ref = std::ranges::range_reference_t<Range>;
+  static constexpr bool closure = route != Route::serialized;
+  using Item = ItemCall<closure, F, Ref>;
+  using Types = typename Item::Types;
+  using Arguments = typename Types::Arguments;
+  using Result = typename Types::Result;
+  using Items = IndexedItems<std::remove_reference_t<Range>>;
+
+  struct Chunk {
+    TaskPtr task;
+    std::shared_ptr<const Bytes> payload;
+    std::size_t head = 0;  ///< bytes of the payload before the first item
+    std::size_t base = 0;  ///< the index of the first item in the range
+  };
+
+ public:
+  Map(std::shared_ptr<Dispatcher> dispatcher, F& f, Range& range, MapOptions options)
+      : dispatcher_(std::move(dispatcher)),
+        f_(f),
+        range_(range),
+        sizer_(dispatcher_->options().tasks_per_worker != 0 ? 1 : options.chunk_size, dispatcher_->worker_count()) {
+    if constexpr (!std::is_void_v<Result>) require_serializable<Result>();
+    if constexpr (!closure) RequireTuple<Arguments>::check();
+    if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
+  }
+
+  std::vector<Outcome<Result>> outcomes() {
+    run(false);
+    std::vector<Outcome<Result>> result;
+    result.reserve(results_.size());
+    for (auto& each : results_) result.push_back(std::move(*each));
+    return result;
+  }
+
+  auto values() {
+    run(true);
+    if (first_failed_ != none) results_[first_failed_]->failure().raise();
+    if constexpr (!std::is_void_v<Result>) {
+      std::vector<Result> result;
+      result.reserve(results_.size());
+      for (auto& each : results_) result.push_back(std::move(*each).value());
+      return result;
+    }
+  }
+
+ private:
+  static constexpr std::size_t none = ~std::size_t{0};
+
+  void run(bool stop_at_failure) {
+    try {
+      if constexpr (closure) {
+        ClosureMap<F, Items> state{f_, Items(range_)};
+        state_ = &state;
+        if constexpr (route == Route::snapshot) {
+          if (state.items.size() == 0) return;
+          const SnapshotLease lease(dispatcher_, &state);
+          source_ = lease.id();
+          run_closure(state.items.size(), stop_at_failure);
+        } else {
+          run_closure(state.items.size(), stop_at_failure);
+        }
+      } else {
+        run_portable(stop_at_failure);
+      }
+    } catch (...) {
+      abandon(0);
+      throw;
+    }
+  }
+
+  void run_portable(bool stop_at_failure) {
+    std::optional<std::uint64_t> left;
+    if constexpr (std::ranges::sized_range<Range>) left = std::ranges::size(range_);
+    auto it = std::ranges::begin(range_);
+    const auto end = std::ranges::end(range_);
+    loop(stop_at_failure, [&] {
+      if (it == end) return false;
+      Chunk chunk = begin_chunk();
+      Writer out;
+      out.raw(code_of<&run_items<F, Arguments, Result>>());
+      write_callable<F>(out, f_);
+      chunk.head = out.size();
+      const std::size_t size = sizer_.next(left);
+      std::uint32_t count = 0;
+      for (; count < size && it != end; ++it, ++count) {
+        write_item(out, *it);
+        if (out.size() > max_chunk_bytes) {
+          ++it;
+          ++count;
+          break;
+        }
+      }
+      if (left) *left -= std::min<std::uint64_t>(*left, count);
+      chunk.payload = shared_bytes(std::move(out));
+      send(std::move(chunk), count);
+      return true;
+    });
+  }
+
+  void run_closure(std::uint64_t size, bool stop_at_failure) {
+    std::uint64_t next = 0;
+    loop(stop_at_failure, [&] {
+      if (next == size) return false;
+      const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(sizer_.next(size - next), size - next));
+      send_closure(next, count);
+      next += count;
+      return true;
+    });
+  }
+
+  /// Keeps chunks in flight until there are none: `produce` sends one more, or says that there is none.
+  template <class Produce>
+  void loop(bool stop_at_failure, Produce produce) {
+    const std::size_t wanted = std::size_t{dispatcher_->worker_count()} * 2;
+    bool more = true;
+    for (;;) {
+      while (more && flying_.size() < wanted && !(stop_at_failure && first_failed_ != none)) more = produce();
+      if (stop_at_failure && first_failed_ != none) abandon(first_failed_);
+      if (flying_.empty()) return;
+      std::vector<TaskPtr> tasks;
+      for (const Chunk& chunk : flying_) tasks.push_back(chunk.task);
+      dispatcher_->wait_any(tasks);
+      std::vector<Chunk> landed;
+      const auto split = std::partition(flying_.begin(), flying_.end(), [](const Chunk& chunk) {
+        return !chunk.task->resolved.load(std::memory_order_acquire);
+      });
+      std::move(split, flying_.end(), std::back_inserter(landed));
+      flying_.erase(split, flying_.end());
+      for (Chunk& chunk : landed) land(chunk);
+    }
+  }
+
+  /// Drops the chunks that begin behind item `index`; those that have not started never will.
+  void abandon(std::size_t index) {
+    std::erase_if(flying_, [&](const Chunk& chunk) {
+      if (chunk.base < index) return false;
+      dispatcher_->cancel_unstarted(chunk.task);
+      return true;
+    });
+  }
+
+  Chunk begin_chunk() {
+    Chunk chunk;
+    chunk.base = results_.size();
+    return chunk;
+  }
+
+  void write_item(Writer& out, Ref item) {
+    const std::size_t at = out.size();
+    out.count(0);
+    if constexpr (Item::spread) {
+      std::apply([&](auto&&... part) { WriteArguments<Arguments>::to(out, std::forward<decltype(part)>(part)...); },
+                 std::forward<Ref>(item));
+    } else {
+      WriteArguments<Arguments>::to(out, std::forward<Ref>(item));
+    }
+    const std::uint64_t size = out.size() - at - sizeof(std::uint64_t);
+    std::memcpy(out.bytes().data() + at, &size, sizeof size);
+    require_size(*dispatcher_, name_of<F>(f_), size);
+  }
+
+  void send(Chunk chunk, std::uint32_t count) {
+    chunk.task = dispatcher_->make_task();
+    chunk.task->items = count;
+    chunk.task->first_item = chunk.base;
+    chunk.task->source = source_;
+    chunk.task->name = name_of<F>(f_);
+    chunk.task->payload = chunk.payload;
+    results_.resize(std::max(results_.size(), chunk.base + count));
+    flying_.reserve(flying_.size() + 1);
+    dispatcher_->enqueue(chunk.task, Dispatcher::Caller::waits, state_);
+    flying_.push_back(std::move(chunk));  // only what was accepted may be cancelled
+  }
+
+  void send_closure(std::uint64_t first, std::uint32_t count) {
+    Chunk chunk;
+    chunk.base = first;
+    Writer out;
+    out.raw(code_of<&run_closure_items<F, Items, Result, Item::spread>>());
+    out.number<std::uint64_t>(first);
+    out.number<std::uint32_t>(count);
+    chunk.payload = shared_bytes(std::move(out));
+    send(std::move(chunk), count);
+  }
+
+  /// A chunk is resolved: its results are decoded here, in the caller, and what did not run goes out again.
+  void land(const Chunk& chunk) {
+    const Task& task = *chunk.task;
+    std::uint64_t failed = 0;
+    for (const ResultBytes& part : task.results) failed += decode(chunk, part);
+    if (failed != 0) dispatcher_->count_failed_items(failed);
+    sizer_.measured(task.run_ns, task.items_done);
+    std::uint32_t next = task.items_done;
+    if (task.failure && task.item_failed) {
+      fail(chunk.base + next++, *task.failure);
+    } else if (task.failure) {
+      for (; next < task.items; ++next) fail(chunk.base + next, *task.failure);
+    }
+    if (next < task.items) send_rest(chunk, next);
+  }
+
+  std::uint64_t decode(const Chunk& chunk, const ResultBytes& part) {
+    Reader in(part.view());
+    std::uint64_t failed = 0;
+    for (std::uint32_t at = 0; at < part.count; ++at) {
+      const std::size_t index = chunk.base + part.first + at;
+      try {
+        const auto word = in.number<std::uint64_t>();
+        const auto bytes = in.raw(word >> 1);
+        if ((word & 1) != 0) {
+          ++failed;
+          fail(index, read_failure(bytes, {part.pid, chunk.task->id},
+                                   chunk.task->text() + ", item " + std::to_string(index) + ", in worker " +
+                                       std::to_string(part.pid)));
+          continue;
+        }
+        store(index, bytes);
+      } catch (const std::exception& error) {
+        ++failed;
+        fail(index, undecodable(chunk, index, error.what()));
+      } catch (...) {
+        ++failed;
+        fail(index, undecodable(chunk, index, "its Serializer threw something that is no exception"));
+      }
+    }
+    return failed;
+  }
+
+  static Failure undecodable(const Chunk& chunk, std::size_t index, const std::string& why) {
+    FailureRecord record;
+    record.kind = FailureKind::serialization;
+    record.task = chunk.task->id;
+    record.where = chunk.task->text() + ", item " + std::to_string(index);
+    record.message =
+        record.where + ": its result of type " + std::string(type_name<Result>()) + " can't be decoded: " + why;
+    return Failure(std::move(record));
+  }
+
+  void store(std::size_t index, std::span<const std::byte> bytes) {
+    if constexpr (std::is_void_v<Result>) {
+      results_[index].emplace();
+    } else {
+      Reader item(bytes);
+      Result value = item.value<Result>();
+      item.finish();
+      results_[index].emplace(std::move(value));
+    }
+  }
+
+  void fail(std::size_t index, const Failure& failure) {
+    results_[index].emplace(failure);
+    first_failed_ = std::min(first_failed_, index);
+  }
+
+  void send_rest(const Chunk& chunk, std::uint32_t next) {
+    const std::uint32_t count = chunk.task->items - next;
+    if constexpr (closure) {
+      send_closure(chunk.base + next, count);
+    } else {
+      Reader in(chunk.payload->view());
+      in.raw(chunk.head);
+      for (std::uint32_t skipped = 0; skipped < next; ++skipped) in.raw(in.count());
+      Bytes bytes;
+      bytes.append(chunk.payload->data(), chunk.head);
+      const auto rest = in.raw(in.remaining());
+      bytes.append(rest.data(), rest.size());
+      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.head, chunk.base + next}, count);
+    }
+  }
+
+  static constexpr std::size_t max_chunk_bytes = std::size_t{1} << 20;
+
+  std::shared_ptr<Dispatcher> dispatcher_;
+  F& f_;
+  Range& range_;
+  ChunkSizer sizer_;
+  const void* state_ = nullptr;
+  std::uint32_t source_ = 0;
+  std::vector<Chunk> flying_;
+  std::vector<std::optional<Outcome<Result>>> results_;
+  std::size_t first_failed_ = none;
+};
+
+/// A map under a policy; refuses at compile time what can't work.
+template <class Policy, class F, class Range>
+auto map_under(std::shared_ptr<Dispatcher> dispatcher, F& f, Range& range, MapOptions options) {
+  require_callable<Policy, F>();
+  return Map<route_of<Policy, F>, F, Range>(std::move(dispatcher), f, range, options);
+}
+
+}  // namespace brood::detail

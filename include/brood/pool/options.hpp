@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace brood {
+
+/// How a pool works. Every member has a default that suits most programs.
+struct PoolOptions {
+  /// How many workers run at the same time; 0: as many as this process may use CPUs, by affinity and cgroup quota. A
+  /// worker is started when there is work for it.
+  unsigned workers = 0;
+  /// After so many tasks a worker is replaced by a fresh one; 0: never.
+  std::uint64_t tasks_per_worker = 0;
+  /// How long the server with its Preloads, and each worker with its start hook, may take to come up.
+  std::chrono::milliseconds start_timeout{30'000};
+  /// How long idle workers may take to leave when the pool ends, before they are killed.
+  std::chrono::milliseconds stop_grace{2'000};
+  /// The largest call, and the largest result, in bytes; a larger one is a MessageTooLarge for its task.
+  std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
+  /// Called in each worker before its first task: a function or a captureless lambda. One that throws or ends the
+  /// process makes the start fail (LaunchError).
+  void (*on_worker_start)() = nullptr;
+  /// The name of the workers in ps and top, and of the pool in messages.
+  std::string name = "brood-worker";
+};
+
+/// How Pool::map and Pool::try_map work.
+struct MapOptions {
+  /// How many items travel together; 0: by the measured time of an item. A crash costs one item whatever the size.
+  std::size_t chunk_size = 0;
+};
+
+}  // namespace brood

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <exception>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include <brood/worker/failure.hpp>
+
+namespace brood {
+
+/// What became of a task: a value or a Failure. Converts to true when there is a value.
+template <class R>
+class Outcome {
+ public:
+  Outcome(R value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT(google-explicit-constructor)
+
+  bool has_value() const noexcept { return state_.index() == 0; }
+  explicit operator bool() const noexcept { return has_value(); }
+
+  /// The value. Throws what the task's Future::get would throw when there is none.
+  R& value() & {
+    require();
+    return std::get<0>(state_);
+  }
+  const R& value() const& {
+    require();
+    return std::get<0>(state_);
+  }
+  R&& value() && {
+    require();
+    return std::get<0>(std::move(state_));
+  }
+
+  R& operator*() & { return value(); }
+  const R& operator*() const& { return value(); }
+  R&& operator*() && { return std::move(*this).value(); }
+  R* operator->() { return &value(); }
+  const R* operator->() const { return &value(); }
+
+  /// Why there is no value. Precondition: there is none (std::bad_variant_access otherwise).
+  const Failure& failure() const { return std::get<1>(state_); }
+
+  /// The failure as an exception; null when there is a value.
+  std::exception_ptr exception() const { return has_value() ? nullptr : failure().exception(); }
+
+ private:
+  void require() const {
+    if (!has_value()) failure().raise();
+  }
+
+  std::variant<R, Failure> state_;
+};
+
+/// What became of a task that returns nothing.
+template <>
+class Outcome<void> {
+ public:
+  Outcome() = default;
+  Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT(google-explicit-constructor)
+
+  bool has_value() const noexcept { return state_.index() == 0; }
+  explicit operator bool() const noexcept { return has_value(); }
+
+  /// Throws what the task's Future::get would throw when it failed.
+  void value() const {
+    if (!has_value()) failure().raise();
+  }
+  const Failure& failure() const { return std::get<1>(state_); }
+  std::exception_ptr exception() const { return has_value() ? nullptr : failure().exception(); }
+
+ private:
+  std::variant<std::monostate, Failure> state_;
+};
+
+}  // namespace brood

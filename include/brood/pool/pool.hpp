@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <brood/core/config.hpp>
+#include <brood/policy/worker_policy.hpp>
+#include <brood/pool/dispatcher.hpp>
+#include <brood/pool/future.hpp>
+#include <brood/pool/map.hpp>
+#include <brood/pool/options.hpp>
+#include <brood/pool/stats.hpp>
+#include <brood/pool/submit.hpp>
+
+namespace brood {
+namespace detail {
+
+template <class Policy>
+PolicyHandle handle_of(Policy policy) {
+  PolicyHandle handle;
+  handle.name = std::string(std::string_view(Policy::name));
+  handle.runs_inline = RunsInline<Policy>;
+  handle.relaunchable = !CopiesHost<Policy>;
+  if constexpr (!RunsInline<Policy>) {
+    handle.launch = [policy = std::move(policy)](const LaunchOptions& options) { return policy.launch(options); };
+  }
+  return handle;
+}
+
+/// A dispatcher whose server, if it has one, is ready.
+template <class Policy>
+std::shared_ptr<Dispatcher> make_dispatcher(PoolOptions options, Policy policy, bool launch) {
+  try {
+    auto dispatcher = std::make_shared<Dispatcher>(std::move(options), handle_of(std::move(policy)));
+    if (launch) dispatcher->launch();
+    return dispatcher;
+  } catch (const SystemError& error) {
+    throw LaunchError(std::string("the pool could not be made: ") + error.what() +
+                          "; this process may have reached its limit of open files (ulimit -n)",
+                      error.call(), error.code().value());
+  }
+}
+
+}  // namespace detail
+
+/// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
+/// from any callback; none waits for a worker but those that say so.
+///
+/// Policy is one of ForkPolicy, SpawnPolicy, ForkServerPolicy<Preload...>, InlinePolicy, or a type of your own: see the
+/// blueprint in <brood/policy/worker_policy.hpp>.
+template <class Policy>
+class Pool {
+  static_assert(std::copy_constructible<Policy>, "brood: Pool<Policy>: a policy must be copyable");
+  static_assert(NamedPolicy<Policy>,
+                "brood: Pool<Policy>: the policy has no name; add `static constexpr std::string_view name = \"...\";`");
+  static_assert(LaunchesWorkers<Policy> || RunsInline<Policy>,
+                "brood: Pool<Policy>: the policy can't make workers; add `std::unique_ptr<brood::WorkerSource> launch(const "
+                "brood::LaunchOptions&) const;` (see the blueprint in brood/policy/worker_policy.hpp)");
+
+ public:
+  /// Starts the server and waits until it is ready, with its Preloads. Workers are started when there is work for them.
+  /// Throws HostIsThreaded (ForkPolicy), InitMissing, PreloadError, ImageMismatch, LaunchError.
+  explicit Pool(PoolOptions options = {}, Policy policy = {})
+      : dispatcher_(detail::make_dispatcher(std::move(options), std::move(policy), !RunsInline<Policy>)),
+        exceptions_(std::uncaught_exceptions()) {}
+
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  /// Waits for the accepted tasks and ends all processes. While an exception unwinds it kills them instead. In a process
+  /// that is not the pool's own (a ForkPolicy worker that inherited it) it does nothing.
+  ~Pool() {
+    if (!dispatcher_->in_own_process()) {
+      new std::shared_ptr<detail::Dispatcher>(std::move(dispatcher_));  // not ours to destroy
+      return;
+    }
+    try {
+      dispatcher_->close();
+      if (std::uncaught_exceptions() > exceptions_) {
+        dispatcher_->kill();
+      } else {
+        dispatcher_->wait_all();
+      }
+      dispatcher_->shut_down();
+    } catch (...) {  // out of memory or descriptors
+      dispatcher_->give_up();
+    }
+  }
+
+  /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under
+  /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
+  /// parameter types and serialized before submit returns. Throws PoolClosed, MessageTooLarge, SerializationError, and
+  /// what a serializer throws.
+  template <class F, class... Args>
+  auto submit(F&& f, Args&&... args) {
+    dispatcher_->check_process("Pool::submit");
+    return detail::submit_under<Policy>(dispatcher_, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+
+  /// f of each item of the range, in order. Waits. Throws the failure of the first item that failed, when the items
+  /// before it are done; what has not started by then is dropped. A range of tuples or pairs is spread over f's
+  /// parameters. Results of void are not collected.
+  template <class F, class Range>
+  auto map(F&& f, Range&& range, MapOptions options = {}) {
+    dispatcher_->check_process("Pool::map");
+    detail::HeldCallable<F> function = f;
+    return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, options).values();
+  }
+
+  /// Like map, but returns for each item its value or its Failure.
+  template <class F, class Range>
+  auto try_map(F&& f, Range&& range, MapOptions options = {}) {
+    dispatcher_->check_process("Pool::try_map");
+    detail::HeldCallable<F> function = f;
+    return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, options).outcomes();
+  }
+
+  /// No more work is taken: submit throws PoolClosed from now on.
+  void close() {
+    dispatcher_->check_process("Pool::close");
+    dispatcher_->close();
+  }
+
+  /// Waits until every accepted task is resolved.
+  void wait() {
+    dispatcher_->check_process("Pool::wait");
+    dispatcher_->wait_all();
+  }
+
+  /// Tasks that have not started resolve as TaskCancelled.
+  void cancel_pending() {
+    dispatcher_->check_process("Pool::cancel_pending");
+    dispatcher_->cancel_pending();
+  }
+
+  /// Closes the pool and resolves everything now: workers are killed, their tasks resolve as TaskCancelled.
+  void kill() {
+    dispatcher_->check_process("Pool::kill");
+    dispatcher_->kill();
+  }
+
+  /// The pool at this moment.
+  PoolStats stats() const {
+    dispatcher_->check_process("Pool::stats");
+    return dispatcher_->stats();
+  }
+
+ private:
+  std::shared_ptr<detail::Dispatcher> dispatcher_;
+  int exceptions_;
+};
+
+/// Runs f(args...) in a process of its own, started by Policy for this call. The process and its server end when the
+/// call is done, whether or not the future is kept.
+template <class Policy, class F, class... Args>
+auto async(F&& f, Args&&... args) {
+  PoolOptions options;
+  options.workers = 1;
+  constexpr bool closure = !detail::PortableCallable<std::decay_t<F>> && CopiesHost<Policy>;
+  auto dispatcher = detail::make_dispatcher(std::move(options), Policy{}, !RunsInline<Policy> && !closure);
+  auto future = detail::submit_under<Policy>(dispatcher, std::forward<F>(f), std::forward<Args>(args)...);
+  if constexpr (!RunsInline<Policy>) dispatcher->shut_down_when_idle();
+  return future;
+}
+
+}  // namespace brood

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+// internal
+// One worker as the host sees it: a place in the pool that one process after another fills.
+//
+//   vacant ──start──▶ starting ──hello──▶ ready ──stop──▶ retiring ──▶ vacant
+//                        │                  │                │
+//                        └───────kill───────┴──▶ doomed ◀────┘  ──▶ vacant (each on the end of the process)
+//
+// Tasks may be assigned while it is starting: their frames wait in the pipe. The first in `assigned` is the one that
+// may be running; those behind it have not started unless the first has answered.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <brood/os/process.hpp>
+#include <brood/policy/worker_policy.hpp>
+#include <brood/pool/task.hpp>
+#include <brood/wire/frame.hpp>
+
+namespace brood::detail {
+
+enum class SlotState : std::uint8_t { vacant, starting, ready, retiring, doomed };
+
+/// Why a worker is being killed.
+enum class Doom : std::uint8_t {
+  none,
+  cancelled,      ///< for the task that it runs
+  violated,       ///< it broke the protocol
+  lost,           ///< it closed its result pipe and lives on
+  start_overdue,  ///< it did not come up in time
+  stop_overdue,   ///< it did not leave in time
+};
+
+constexpr bool transition_allowed(SlotState from, SlotState to) noexcept {
+  switch (to) {
+    case SlotState::vacant: return from != SlotState::vacant;
+    case SlotState::starting: return from == SlotState::vacant;
+    case SlotState::ready: return from == SlotState::starting;
+    case SlotState::retiring: return from == SlotState::starting || from == SlotState::ready;
+    case SlotState::doomed: return from != SlotState::vacant && from != SlotState::doomed;
+  }
+  return false;
+}
+
+class Slot {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit Slot(std::uint32_t place) noexcept : index(place) {}
+
+  const std::uint32_t index;
+  std::uint64_t generation = 0;
+  std::uint32_t source = 0;
+  pid_t pid = 0;
+  Fd pidfd;
+  WorkerEnds ends;
+  std::deque<TaskPtr> assigned;
+  std::uint64_t next_number = 1;
+  std::uint64_t tasks_given = 0;
+  std::uint64_t tasks_done = 0;
+  bool announced = false;  ///< `started` has been heard: pid and pidfd are known
+  bool greeted = false;    ///< hello has been heard
+  Doom doom = Doom::none;
+  unsigned looks = 0;  ///< how often its end was overdue
+  std::exception_ptr start_cause;  ///< why it could not come up, where it said so
+  bool watching_out = false;
+  bool watching_end = false;
+  bool lost = false;        ///< its result pipe has ended
+  bool receiving = true;    ///< false after it broke the protocol: nothing more is read
+  bool listed_idle = false;
+  Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
+
+  SlotState state() const noexcept { return state_; }
+  Ticket ticket() const noexcept { return {index, generation}; }
+
+  void move_to(SlotState next) noexcept {
+    assert(transition_allowed(state_, next));
+    state_ = next;
+  }
+
+  bool idle() const noexcept { return state_ == SlotState::ready && assigned.empty() && !lost; }
+
+  /// Makes the slot ready for its next worker.
+  void begin(WorkerEnds fresh, std::uint32_t from, Clock::time_point until) {
+    move_to(SlotState::starting);
+    source = from;
+    ends = std::move(fresh);
+    deadline = until;
+  }
+
+  /// Forgets the worker that has ended.
+  void clear() noexcept {
+    move_to(SlotState::vacant);
+    pid = 0;
+    pidfd.reset();
+    ends = WorkerEnds{};
+    assigned.clear();
+    outbox_.clear();
+    reader_ = FrameReader();
+    next_number = 1;
+    tasks_given = tasks_done = 0;
+    announced = greeted = watching_out = watching_end = lost = false;
+    receiving = true;
+    doom = Doom::none;
+    looks = 0;
+    start_cause = nullptr;
+    deadline = Clock::time_point::max();
+  }
+
+  /// Whether one more claim fits on the status page beside that of the task that may be running.
+  bool has_claim_room() const noexcept {
+    return assigned.empty() || next_number - assigned.front()->number < StatusPage::claim_count;
+  }
+
+  /// Hands a task to the worker: offers it on the status page, then sends it.
+  void assign(const TaskPtr& task) {
+    task->state = Task::State::assigned;
+    task->slot = index;
+    assert(has_claim_room());
+    task->number = next_number++;
+    ends.status.page().offer(task->number);
+    assigned.push_back(task);
+    tasks_given += std::max(task->items, 1U);
+    FrameHeader header;
+    header.type = FrameType::task;
+    header.task = task->id;
+    header.count = task->items;
+    header.number = task->number;
+    post(header, task->payload);
+  }
+
+  /// Takes a task back that the worker has not started. False when it has.
+  bool revoke(const Task& task) noexcept { return ends.status.page().revoke(task.number); }
+
+  bool has_started(const Task& task) const noexcept { return ends.status.page().was_claimed(task.number); }
+
+  /// Puts a frame behind those that are to be sent.
+  void post(FrameHeader header, std::shared_ptr<const Bytes> payload) {
+    header.size = payload ? payload->size() : 0;
+    outbox_.push_back({header, std::move(payload), 0});
+  }
+
+  bool has_output() const noexcept { return !outbox_.empty(); }
+
+  /// Writes as much as the pipe takes, many frames at once. Never waits.
+  void flush() {
+    while (!outbox_.empty()) {
+      std::array<iovec, 32> parts;
+      std::size_t count = 0;
+      for (const Outgoing& each : outbox_) {
+        if (count + 2 > parts.size()) break;
+        for (const std::span<const std::byte> part : each.rest()) {
+          if (!part.empty()) parts[count++] = {const_cast<std::byte*>(part.data()), std::min(part.size(), max_transfer / 4)};
+        }
+        if (each.rest()[1].size() > max_transfer / 4) break;
+      }
+      const ssize_t sent =
+          retried("writev", [&] { return ::writev(ends.tasks.get(), parts.data(), static_cast<int>(count)); });
+      if (sent < 0) {
+        if (errno == EAGAIN) return;
+        throw SystemError("writev", errno);
+      }
+      auto left = static_cast<std::size_t>(sent);
+      while (left != 0) {
+        Outgoing& front = outbox_.front();
+        const std::size_t size = sizeof(FrameHeader) + front.header.size;
+        const std::size_t taken = std::min(left, size - front.sent);
+        front.sent += taken;
+        left -= taken;
+        if (front.sent == size) outbox_.pop_front();
+      }
+    }
+  }
+
+  /// Reads what the worker has sent and hands frames to the handler. Never waits. `all`: until nothing is left, for a
+  /// worker that has ended. Returns whether the pipe has ended. Throws what the handler throws.
+  template <class Handler>
+  bool receive(std::span<std::byte> scratch, Handler& handler, bool all) {
+    for (;;) {
+      const auto direct = reader_.direct_target();
+      const auto target = direct.empty() ? scratch : direct;
+      const Moved moved = read_some(ends.results.get(), target);
+      if (moved.blocked) return false;
+      if (moved.ended) return true;
+      if (direct.empty()) {
+        reader_.feed(scratch.first(moved.bytes), handler);
+      } else {
+        reader_.commit_direct(moved.bytes, handler);
+      }
+      if (!all && moved.bytes < target.size()) return false;
+    }
+  }
+
+ private:
+  struct Outgoing {
+    FrameHeader header;
+    std::shared_ptr<const Bytes> payload;
+    std::size_t sent = 0;
+
+    std::array<std::span<const std::byte>, 2> rest() const noexcept {
+      const auto head = std::as_bytes(std::span(&header, 1));
+      const auto body = payload ? payload->view() : std::span<const std::byte>();
+      if (sent < head.size()) return {head.subspan(sent), body};
+      return {std::span<const std::byte>(), body.subspan(sent - head.size())};
+    }
+  };
+
+  SlotState state_ = SlotState::vacant;
+  FrameReader reader_;
+  std::deque<Outgoing> outbox_;
+};
+
+}  // namespace brood::detail

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <vector>
+
+#include <brood/core/errors.hpp>
+#include <brood/policy/worker_policy.hpp>
+
+namespace brood {
+
+/// What a worker does.
+enum class WorkerState {
+  starting,  ///< asked for, not yet up
+  idle,      ///< waits for a task
+  busy,      ///< runs a task
+  stopping,  ///< told to leave, or being killed
+};
+
+struct WorkerStats {
+  pid_t pid = 0;
+  unsigned index = 0;  ///< this_worker::index()
+  WorkerState state = WorkerState::starting;
+  TaskId task = 0;  ///< the task that it runs, 0 when it runs none
+  std::uint64_t tasks_done = 0;
+};
+
+/// A pool at one moment.
+struct PoolStats {
+  pid_t server_pid = 0;                ///< 0 when there is no server just now
+  std::vector<PreloadStats> preloads;  ///< what the server has built, in order
+  std::vector<WorkerStats> workers;    ///< the workers that have a process, by index
+  std::size_t queued = 0;              ///< tasks that no worker has started
+  std::size_t running = 0;             ///< tasks that a worker has started
+  std::uint64_t done = 0;              ///< tasks with a value, since the pool was made
+  std::uint64_t failed = 0;            ///< tasks with a failure, since the pool was made
+  std::uint64_t workers_started = 0;   ///< since the pool was made
+  std::uint64_t workers_died = 0;      ///< that ended without having been told to
+};
+
+}  // namespace brood

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// internal
+// From a call in the host to a task: what travels, and what a closure needs instead.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <brood/pool/dispatcher.hpp>
+#include <brood/pool/future.hpp>
+#include <brood/worker/call.hpp>
+
+namespace brood::detail {
+
+/// The bytes that name a thunk, made once for each.
+template <auto thunk>
+const Bytes& code_of() {
+  static const Bytes bytes = [] {
+    Writer out;
+    write_code(out, reinterpret_cast<const void*>(thunk));
+    return std::move(out).take();
+  }();
+  return bytes;
+}
+
+template <class F>
+CallableName name_of(const F& f) {
+  if constexpr (is_function_pointer<F>) {
+    return {type_name<F>(), reinterpret_cast<const void*>(f)};
+  } else {
+    return {type_name<F>(), nullptr};
+  }
+}
+
+/// Writes an argument as the type that the parameter has, converting it only where it has another.
+template <class To, class From>
+void write_argument(Writer& out, From&& from) {
+  if constexpr (std::is_same_v<std::remove_cvref_t<From>, To>) {
+    out.value<To>(from);
+  } else {
+    out.value<To>(static_cast<To>(std::forward<From>(from)));
+  }
+}
+
+template <class Tuple>
+struct WriteArguments;
+template <class... T>
+struct WriteArguments<std::tuple<T...>> {
+  template <class... A>
+  static void to(Writer& out, A&&... args) {
+    (write_argument<T>(out, std::forward<A>(args)), ...);
+  }
+};
+
+/// Refuses at compile time what the policy can't run.
+template <class Policy, class F>
+constexpr void require_callable() {
+  if constexpr (!PortableCallable<F>) {
+    static_assert(PortableCallable<F> || CopiesHost<Policy> || RunsInline<Policy>,
+                  "brood: this callable has state that can't travel to a worker (a lambda with captures, a std::function, "
+                  "a functor with private members). Pass what it captures as arguments of the task: "
+                  "pool.submit([](int n) { ... }, n); or write a functor struct whose members are serializable; or use "
+                  "Pool<ForkPolicy>, which runs it in a copy of the host");
+  }
+}
+
+inline void require_function(const void* f) {
+  if (f == nullptr) throw SerializationError("a task can't be a null function pointer");
+}
+
+inline void require_size(const Dispatcher& dispatcher, const CallableName& name, std::size_t size) {
+  if (size <= dispatcher.options().max_message_bytes) return;
+  throw MessageTooLarge("the call of " + name.text() + " has " + std::to_string(size) +
+                        " bytes of arguments, more than PoolOptions::max_message_bytes (" +
+                        std::to_string(dispatcher.options().max_message_bytes) +
+                        "); raise the limit, or pass a file name instead of its contents");
+}
+
+/// f as an object that lives as long as the call of the pool: itself where it is one that can be changed, else a copy.
+template <class F>
+using HeldCallable = std::conditional_t<std::is_function_v<std::remove_reference_t<F>> || std::is_const_v<std::remove_reference_t<F>>,
+                                        std::decay_t<F>, std::remove_reference_t<F>&>;
+
+/// How a callable reaches the worker. Everything below depends on this and not on the policy, so that policies share it.
+enum class Route : std::uint8_t {
+  serialized,  ///< it travels
+  snapshot,    ///< it is in a copy of the host
+  inlined,     ///< it stays in the caller
+};
+
+template <class Policy, class F>
+inline constexpr Route route_of = PortableCallable<F> ? Route::serialized
+                                  : CopiesHost<Policy> ? Route::snapshot
+                                                       : Route::inlined;
+
+inline std::shared_ptr<const Bytes> shared_bytes(Writer&& out) {
+  return std::make_shared<const Bytes>(std::move(out).take());
+}
+
+/// Submits one call.
+template <Route route, class F, class Types, class... Args>
+Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& dispatcher, F& f, Args&&... args) {
+  using Arguments = typename Types::Arguments;
+  using Result = typename Types::Result;
+  const TaskPtr task = dispatcher->make_task();
+  task->name = name_of<std::remove_const_t<F>>(f);
+  Writer out;
+  if constexpr (route == Route::serialized) {
+    if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
+    out.raw(code_of<&run_call<F, Arguments, Result>>());
+    write_callable<F>(out, f);
+    WriteArguments<Arguments>::to(out, std::forward<Args>(args)...);
+    require_size(*dispatcher, task->name, out.size());
+    task->payload = shared_bytes(std::move(out));
+    dispatcher->enqueue(task, Dispatcher::Caller::leaves);
+  } else {
+    // the state stays here: the snapshot, taken below, has it at the same address
+    ClosureCall<F, Arguments> state{f, Arguments(std::forward<Args>(args)...)};
+    out.raw(code_of<&run_closure<F, Arguments, Result>>());
+    task->payload = shared_bytes(std::move(out));
+    if constexpr (route == Route::snapshot) {
+      const SnapshotLease lease(dispatcher, &state);
+      task->source = lease.id();
+      dispatcher->enqueue(task, Dispatcher::Caller::leaves);
+    } else {
+      dispatcher->enqueue(task, Dispatcher::Caller::leaves, &state);
+    }
+  }
+  return Future<Result>(task);
+}
+
+/// Submits one call under a policy; refuses at compile time what can't work.
+template <class Policy, class F, class... Args>
+auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, F&& f, Args&&... args) {
+  using Function = std::decay_t<F>;
+  require_callable<Policy, Function>();
+  using Types = CallTypes<Function, Args&&...>;
+  if constexpr (!std::is_void_v<typename Types::Result>) require_serializable<typename Types::Result>();
+  constexpr Route route = route_of<Policy, Function>;
+  if constexpr (route == Route::serialized) RequireTuple<typename Types::Arguments>::check();
+  HeldCallable<F> function = f;
+  return submit_call<route, Function, Types>(dispatcher, function, std::forward<Args>(args)...);
+}
+
+}  // namespace brood::detail

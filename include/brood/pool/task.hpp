@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <atomic>
+#include <cassert>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <brood/core/bytes.hpp>
+#include <brood/core/errors.hpp>
+#include <brood/wire/code_pointer.hpp>
+#include <brood/worker/failure.hpp>
+
+namespace brood::detail {
+
+class Dispatcher;
+
+/// Results as they arrived: one value, or those of `count` items from `first` on.
+struct ResultBytes {
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+  pid_t pid = 0;  ///< the worker that sent them
+  std::size_t offset = 0;  ///< where in `bytes` they begin
+  Bytes bytes;
+
+  std::span<const std::byte> view() const noexcept { return bytes.view().subspan(offset); }
+};
+
+/// Who a task's callable is, for messages. Costs nothing until somebody asks.
+struct CallableName {
+  std::string_view type;
+  const void* code = nullptr;
+
+  std::string text() const { return code != nullptr ? name_of_code(code) : std::string(type); }
+};
+
+/// One task, from submit to the end of its last future.
+///
+///   queued ──assign──▶ assigned ──result, failure, death──▶ resolved
+///      ▲──────revoke, death before it started───┘
+///
+/// Everything but `resolved` is guarded by the dispatcher's mutex until the task is resolved; then it does not change.
+struct Task {
+  enum class State : std::uint8_t { queued, assigned, resolved };
+
+  TaskId id = 0;
+  State state = State::queued;
+  std::uint32_t items = 0;       ///< of a chunk; 0 for a single call
+  std::uint32_t items_done = 0;  ///< of a chunk: how many have results
+  std::uint64_t first_item = 0;  ///< of a chunk: the index of its first item in the range
+  bool item_failed = false;      ///< of a chunk: `failure` is that of item number items_done alone; later ones never started
+  bool cancel_wanted = false;    ///< its worker is being killed for it
+  std::uint32_t slot = 0;        ///< where it is assigned
+  std::uint64_t number = 0;      ///< its claim number there
+  std::uint32_t source = 0;      ///< whose workers can run it
+  CallableName name;
+  std::shared_ptr<const Bytes> payload;  ///< what the worker is to be told; let go of when the task is resolved
+  std::uint64_t run_ns = 0;
+  std::vector<ResultBytes> results;
+  std::optional<Failure> failure;
+  std::vector<std::function<void()>> callbacks;
+  std::shared_ptr<Dispatcher> dispatcher;
+  std::atomic<bool> resolved{false};
+
+  /// "task 7 (score)"
+  std::string text() const { return "task " + std::to_string(id) + " (" + name.text() + ")"; }
+};
+
+using TaskPtr = std::shared_ptr<Task>;
+
+}  // namespace brood::detail

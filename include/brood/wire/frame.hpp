@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// internal
+// What travels through the two pipes of a worker: frames, each a header of fixed size and `size` bytes of payload.
+//
+//   host → worker    setup    once, first: index, limits, hooks
+//                    task     a call: {claim number}; payload: code, callable, arguments
+//                    stop     finish and leave
+//   worker → host    hello    once, first, when the worker's start hook has run
+//                    result   the value of a task
+//                    items    results of consecutive items of a chunked task; the last one ends the task
+//                    failed   the task threw, or could not be decoded; payload: the failure as data
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <brood/core/bytes.hpp>
+#include <brood/core/errors.hpp>
+#include <brood/os/pipe.hpp>
+
+namespace brood::detail {
+
+enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16, result = 17, items = 18, failed = 19 };
+
+struct FrameHeader {
+  static constexpr std::uint32_t magic_value = 0x646f7262;  // "brod"
+  static constexpr std::uint16_t last = 1;                  // flag of `items`: the task is done
+
+  std::uint32_t magic = magic_value;
+  FrameType type{};
+  std::uint16_t flags = 0;
+  std::uint64_t task = 0;
+  std::uint64_t size = 0;    ///< bytes of payload behind the header
+  std::uint32_t first = 0;   ///< items: the index of the first
+  std::uint32_t count = 0;   ///< task, items: how many; a task of 0 items is a single call
+  std::uint64_t number = 0;  ///< task: its claim number; result, items, failed: nanoseconds that the task has run
+};
+static_assert(sizeof(FrameHeader) == 40 && std::is_trivially_copyable_v<FrameHeader>);
+
+/// A whole frame that was received.
+struct Frame {
+  FrameHeader header;
+  Bytes payload;
+};
+
+/// Room for a header in front of a payload that is about to be written.
+inline void begin_frame(Bytes& bytes) { std::memset(bytes.extend(sizeof(FrameHeader)), 0, sizeof(FrameHeader)); }
+
+/// Fills in the header of a frame whose payload is complete.
+inline void end_frame(Bytes& bytes, FrameHeader header) noexcept {
+  header.size = bytes.size() - sizeof header;
+  std::memcpy(bytes.data(), &header, sizeof header);
+}
+
+/// Puts frames together from bytes that arrive in any portions, for a handler with two members:
+///
+///   void admit(const FrameHeader&)   is the frame legal now? Throws if not. Called before memory is asked for.
+///   void accept(Frame&&)             the frame is complete.
+///
+/// Memory is asked for as the bytes arrive. When something was thrown, nothing may be fed any more.
+class FrameReader {
+ public:
+  /// Takes one portion of bytes, of any size.
+  template <class Handler>
+  void feed(std::span<const std::byte> bytes, Handler& handler) {
+    while (!bytes.empty()) {
+      if (header_size_ < sizeof(FrameHeader)) {
+        const std::size_t taken = std::min(bytes.size(), sizeof(FrameHeader) - header_size_);
+        std::memcpy(reinterpret_cast<std::byte*>(&frame_.header) + header_size_, bytes.data(), taken);
+        header_size_ += taken;
+        bytes = bytes.subspan(taken);
+        if (header_size_ < sizeof(FrameHeader)) return;
+        if (frame_.header.magic != FrameHeader::magic_value) throw ProtocolError("bytes that are no frame");
+        handler.admit(frame_.header);
+      } else {
+        const std::size_t taken = std::min(bytes.size(), rest());
+        frame_.payload.append(bytes.data(), taken);
+        bytes = bytes.subspan(taken);
+      }
+      finish(handler);
+    }
+  }
+
+  /// Where the next bytes may be received directly: a part of the rest of a large payload. Empty when there is none.
+  std::span<std::byte> direct_target() {
+    if (header_size_ < sizeof(FrameHeader) || rest() < direct_threshold) return {};
+    const std::size_t portion = std::min(rest(), std::max(direct_step, frame_.payload.size()));
+    frame_.payload.reserve(frame_.payload.size() + portion);
+    return {frame_.payload.data() + frame_.payload.size(), portion};
+  }
+
+  /// `count` bytes have been received into direct_target().
+  template <class Handler>
+  void commit_direct(std::size_t count, Handler& handler) {
+    frame_.payload.extend(count);
+    finish(handler);
+  }
+
+  /// Whether a frame has begun and is not complete.
+  bool in_frame() const noexcept { return header_size_ != 0; }
+
+ private:
+  static constexpr std::size_t direct_threshold = std::size_t{64} << 10;
+  static constexpr std::size_t direct_step = std::size_t{1} << 20;
+
+  std::size_t rest() const noexcept { return static_cast<std::size_t>(frame_.header.size) - frame_.payload.size(); }
+
+  template <class Handler>
+  void finish(Handler& handler) {
+    if (rest() != 0) return;
+    header_size_ = 0;
+    Frame complete = std::exchange(frame_, Frame{});
+    handler.accept(std::move(complete));
+  }
+
+  std::size_t header_size_ = 0;
+  Frame frame_;
+};
+
+}  // namespace brood::detail

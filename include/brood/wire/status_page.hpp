@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Memory that one worker shares with the host and with nobody else. It tells the host, without a system call, what
+// the worker was doing when it died.
+//
+// Claims. The host numbers the tasks that it hands to a worker 1, 2, 3, ... and, before it sends task n, sets
+// claims[n % size] to "n is offered". The worker starts task n only if it can turn that into "n is claimed"; the host
+// takes task n back only if it can turn it into "n is revoked". Exactly one of the two succeeds, so a task that was
+// taken back never starts, and one that started is known to have started.
+//
+// Items. The results of a chunk's items are collected in the log behind the page, so that those of finished items
+// survive the worker. `done` says how many items are finished and how many bytes of the log hold results of the last
+// ones, in one word, so that a kill can't come between the two.
+//
+// The host treats all of it as a stranger's bytes: each word is read once and checked.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <brood/os/mapping.hpp>
+
+namespace brood::detail {
+
+struct StatusPage {
+  static constexpr std::size_t claim_count = 64;
+  static constexpr std::size_t log_offset = 4096;
+  static constexpr std::size_t log_capacity = std::size_t{256} << 10;
+  static constexpr std::size_t mapping_size = log_offset + log_capacity;
+
+  enum class Claim : std::uint64_t { offered = 0, claimed = 1, revoked = 2 };
+
+  std::atomic<std::uint64_t> task{0};           ///< the task that runs, 0 between tasks
+  std::atomic<std::uint64_t> started_ns{0};     ///< CLOCK_MONOTONIC at its start
+  std::atomic<std::uint64_t> progress_done{0};
+  std::atomic<std::uint64_t> progress_total{0};
+  std::atomic<std::uint64_t> items_started{0};  ///< of the chunk that runs
+  std::atomic<std::uint64_t> items_done{0};     ///< of the chunk that runs << 32 | bytes of the log in use
+  alignas(64) std::array<std::atomic<std::uint64_t>, claim_count> claims{};
+
+  static constexpr std::uint64_t claim_word(std::uint64_t number, Claim claim) noexcept {
+    return number << 2 | static_cast<std::uint64_t>(claim);
+  }
+
+  void offer(std::uint64_t number) noexcept {
+    claims[number % claim_count].store(claim_word(number, Claim::offered), std::memory_order_release);
+  }
+  bool claim(std::uint64_t number) noexcept { return move(number, Claim::claimed); }
+  bool revoke(std::uint64_t number) noexcept { return move(number, Claim::revoked); }
+  bool was_claimed(std::uint64_t number) const noexcept {
+    return claims[number % claim_count].load(std::memory_order_acquire) == claim_word(number, Claim::claimed);
+  }
+
+  std::byte* log() noexcept { return reinterpret_cast<std::byte*>(this) + log_offset; }
+
+ private:
+  bool move(std::uint64_t number, Claim to) noexcept {
+    std::uint64_t expected = claim_word(number, Claim::offered);
+    return claims[number % claim_count].compare_exchange_strong(expected, claim_word(number, to),
+                                                                std::memory_order_acq_rel);
+  }
+};
+static_assert(sizeof(StatusPage) <= StatusPage::log_offset);
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+/// One mapping of a status page and its log.
+class StatusMapping {
+ public:
+  StatusMapping() noexcept = default;
+  StatusMapping(int fd, Inherit inherit) : mapping_(fd, StatusPage::mapping_size, inherit) {}
+
+  static Fd make_memory() { return make_shared_memory("brood-status", StatusPage::mapping_size); }
+
+  /// Fresh shared memory is zero, and so is a fresh page: nothing has to be constructed.
+  StatusPage& page() const noexcept { return *static_cast<StatusPage*>(mapping_.data()); }
+  explicit operator bool() const noexcept { return static_cast<bool>(mapping_); }
+
+ private:
+  Mapping mapping_;
+};
+
+}  // namespace brood::detail

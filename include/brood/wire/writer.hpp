@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <brood/core/bytes.hpp>
+#include <brood/core/errors.hpp>
+
+namespace brood {
+
+/// Where a Serializer<T> writes its value. Numbers keep the byte order of the machine: both ends run the same image.
+class Writer {
+ public:
+  /// Values may be nested this deep: a Reader does not go deeper either.
+  static constexpr int max_depth = 128;
+
+  /// The bytes of one number, enum or std::byte.
+  template <class T>
+    requires std::is_arithmetic_v<T> || std::is_enum_v<T>
+  void number(T value) {
+    std::byte* target = bytes_.extend(sizeof(T));
+    if constexpr (std::is_same_v<T, long double> && std::numeric_limits<T>::digits == 64) {
+      std::memset(target, 0, sizeof(T));  // ten bytes are the value, the others would be what lay on the stack
+      std::memcpy(target, &value, 10);
+    } else {
+      std::memcpy(target, &value, sizeof(T));
+    }
+  }
+
+  /// A count of elements or bytes, as 64 bits.
+  void count(std::size_t value) { number<std::uint64_t>(value); }
+
+  /// `size` bytes as they are, in one copy.
+  void raw(const void* data, std::size_t size) { bytes_.append(data, size); }
+
+  void raw(const detail::Bytes& bytes) { raw(bytes.data(), bytes.size()); }
+
+  /// A count, then that many bytes.
+  void text(std::string_view value) {
+    count(value.size());
+    raw(value.data(), value.size());
+  }
+
+  /// A value of any serializable type. Throws SerializationError if it can't be sent: it is nested too deeply, or has no
+  /// value (a std::variant that lost it to an exception). Complexity: linear in the bytes; one copy for arrays, vectors
+  /// and strings of numbers.
+  template <class T>
+  void value(const T& value);
+
+  /// Throws SerializationError.
+  [[noreturn]] static void fail(const std::string& what) { throw SerializationError("a value can't be sent: " + what); }
+
+  /// One level of nesting, for as long as it lives.
+  class Nested {
+   public:
+    explicit Nested(Writer& writer) : writer_(writer) {
+      if (writer.depth_ == max_depth) fail("values nested more than " + std::to_string(max_depth) + " deep");
+      ++writer.depth_;
+    }
+    Nested(const Nested&) = delete;
+    Nested& operator=(const Nested&) = delete;
+    ~Nested() { --writer_.depth_; }
+
+   private:
+    Writer& writer_;
+  };
+
+  std::size_t size() const noexcept { return bytes_.size(); }
+  std::span<const std::byte> view() const noexcept { return bytes_.view(); }
+
+  // internal: the buffer itself, for headers in front and lengths that are known later
+  detail::Bytes& bytes() noexcept { return bytes_; }
+  detail::Bytes take() && noexcept { return std::move(bytes_); }
+
+ private:
+  detail::Bytes bytes_;
+  int depth_ = 0;
+};
+
+}  // namespace brood

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// internal
+// A call on the wire: the code of a thunk that knows the types, the callable, and its arguments. The thunk lives in the
+// module that made the call, so it is the same template instance on both sides. Callables are of four kinds:
+//
+//   function    a function pointer: travels as {module, offset}
+//   empty       a captureless lambda or an empty functor: nothing travels
+//   value       a functor whose members are serializable: travels as a value
+//   closure     anything else: can't travel; runs in a snapshot of the host, which holds it already (copied_host)
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <brood/core/errors.hpp>
+#include <brood/core/type_name.hpp>
+#include <brood/wire/code_pointer.hpp>
+#include <brood/wire/serializer.hpp>
+#include <brood/worker/context.hpp>
+
+namespace brood::detail {
+
+/// Runs one task: reads callable and arguments, calls, writes the result. Throws what any of them throws.
+using Thunk = void (*)(TaskContext& context, Reader& in, Writer& out);
+
+// ---- signatures ----------------------------------------------------------------------------------------------------
+
+template <class... P>
+struct Params {
+  static constexpr std::size_t count = sizeof...(P);
+};
+
+/// The parameters of a function, or of the only operator() of a functor; `void` when they can't be known (a generic
+/// lambda, overloads).
+template <class F>
+struct Signature {
+  using type = void;
+};
+template <class R, class... P>
+struct Signature<R (*)(P...)> {
+  using type = Params<P...>;
+};
+template <class R, class... P>
+struct Signature<R (*)(P...) noexcept> : Signature<R (*)(P...)> {};
+
+template <class M>
+struct MemberSignature;
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...)> {
+  using type = Params<P...>;
+};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...) const> {
+  using type = Params<P...>;
+};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...) noexcept> {
+  using type = Params<P...>;
+};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...) const noexcept> {
+  using type = Params<P...>;
+};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...)&> {
+  using type = Params<P...>;
+};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...) const&> {
+  using type = Params<P...>;
+};
+
+template <class F>
+  requires requires { typename MemberSignature<decltype(&F::operator())>::type; }
+struct Signature<F> : MemberSignature<decltype(&F::operator())> {};
+
+template <class F>
+inline constexpr bool is_function_pointer = std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>;
+
+template <class F>
+inline constexpr bool is_empty_callable = std::is_class_v<F> && std::is_empty_v<F> && std::default_initializable<F>;
+
+template <class F>
+concept PortableCallable = is_function_pointer<F> || is_empty_callable<F> || (std::is_class_v<F> && Serializable<F>);
+
+// ---- what travels for an argument ----------------------------------------------------------------------------------
+
+/// One parameter P and the argument A that is given for it. `Param` void: the parameter's type is not known.
+template <class P, class A>
+struct Carried {
+  static_assert(!std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>,
+                "brood: the task takes a parameter by non-const reference; a change of it would be lost in the worker. "
+                "Take it by value or by const reference, and return what changed");
+  // what a reference binds to need not be copied: only its bytes are
+  static_assert((std::is_reference_v<P> && std::is_convertible_v<A, P> &&
+                 std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>) ||
+                    std::is_convertible_v<A, std::remove_cvref_t<P>> || std::is_constructible_v<std::remove_cvref_t<P>, A>,
+                "brood: an argument can't be converted to the parameter of the task");
+  using type = std::remove_cvref_t<P>;
+};
+template <class A>
+struct Carried<void, A> {
+  using type = std::decay_t<A>;
+};
+
+template <class Signature, class... A>
+struct CarriedTuple;  // undefined: the wrong number of arguments
+
+template <class... P, class... A>
+  requires(sizeof...(P) == sizeof...(A))
+struct CarriedTuple<Params<P...>, A...> {
+  using type = std::tuple<typename Carried<P, A>::type...>;
+};
+template <class... A>
+struct CarriedTuple<void, A...> {
+  using type = std::tuple<typename Carried<void, A>::type...>;
+};
+
+template <class Signature, class... A>
+inline constexpr bool arity_fits = true;
+template <class... P, class... A>
+inline constexpr bool arity_fits<Params<P...>, A...> = sizeof...(P) == sizeof...(A);
+
+template <class F, class Tuple>
+struct Applied;
+template <class F, class... T>
+struct Applied<F, std::tuple<T...>> {
+  static constexpr bool invocable = std::is_invocable_v<F&, T&&...>;
+  template <bool ok = invocable>
+  static auto result() {
+    if constexpr (ok) {
+      return std::type_identity<std::invoke_result_t<F&, T&&...>>{};
+    } else {
+      return std::type_identity<void>{};
+    }
+  }
+};
+
+/// Everything about the call f(args...): what travels, and what comes back. Refuses what can't work, with words.
+template <class F, class... A>
+struct CallTypes {
+  using Sig = typename Signature<F>::type;
+
+  static_assert(!std::is_member_pointer_v<F>,
+                "brood: a pointer to a member can't be a task; write a lambda that calls it: [](const T& object) { "
+                "return object.member(); }");
+  static_assert(arity_fits<Sig, A...>, "brood: the task is called with the wrong number of arguments");
+
+  using Arguments = typename CarriedTuple<Sig, A...>::type;
+  static_assert(Applied<F, Arguments>::invocable,
+                "brood: the task can't be called with these arguments (they arrive by value, as the types they have)");
+
+  using Returned = typename decltype(Applied<F, Arguments>::result())::type;
+  static_assert(!std::is_reference_v<Returned>,
+                "brood: the task returns a reference, which would refer to the worker's memory; return a value");
+  using Result = std::remove_cv_t<Returned>;
+};
+
+template <class Tuple>
+struct RequireTuple;
+template <class... T>
+struct RequireTuple<std::tuple<T...>> {
+  static constexpr bool check() {
+    (require_serializable<T>(), ...);
+    return true;
+  }
+};
+
+// ---- thunks --------------------------------------------------------------------------------------------------------
+
+template <class F>
+void write_callable(Writer& out, const F& f) {
+  if constexpr (is_function_pointer<F>) {
+    write_code(out, reinterpret_cast<const void*>(f));
+  } else if constexpr (!is_empty_callable<F>) {
+    out.value(f);
+  }
+}
+
+/// The callable as the worker has it.
+template <class F>
+F read_callable(Reader& in) {
+  if constexpr (is_function_pointer<F>) {
+    return reinterpret_cast<F>(read_code(in));
+  } else if constexpr (is_empty_callable<F>) {
+    return F();
+  } else {
+    return in.value<F>();
+  }
+}
+
+template <class T>
+struct ReadTuple;
+template <class... T>
+struct ReadTuple<std::tuple<T...>> {
+  static std::tuple<T...> from(Reader& in) { return std::tuple<T...>{in.value<T>()...}; }
+};
+template <>
+struct ReadTuple<std::tuple<>> {
+  static std::tuple<> from(Reader&) { return {}; }
+};
+
+/// Calls, and writes what comes back.
+template <class Result, class F, class Tuple>
+void invoke_into(Writer& out, F& f, Tuple&& arguments) {
+  if constexpr (std::is_void_v<Result>) {
+    std::apply(f, std::move(arguments));
+  } else {
+    out.value<Result>(std::apply(f, std::move(arguments)));
+  }
+}
+
+/// The thunk of a single call.
+template <class F, class Arguments, class Result>
+void run_call(TaskContext& context, Reader& in, Writer& out) {
+  const ContextScope scope(context);
+  F f = read_callable<F>(in);
+  Arguments arguments = ReadTuple<Arguments>::from(in);
+  in.finish();
+  invoke_into<Result>(out, f, std::move(arguments));
+}
+
+/// A call that stays where it is made.
+template <class F, class Arguments>
+struct ClosureCall {
+  F& f;
+  Arguments arguments;
+};
+
+/// The thunk of a single call in a snapshot, or in the caller: callable and arguments are there already.
+template <class F, class Arguments, class Result>
+void run_closure(TaskContext& context, Reader& in, Writer& out) {
+  const ContextScope scope(context);
+  in.finish();
+  auto& call = *static_cast<ClosureCall<F, Arguments>*>(const_cast<void*>(context.snapshot));
+  invoke_into<Result>(out, call.f, std::move(call.arguments));
+}
+
+}  // namespace brood::detail

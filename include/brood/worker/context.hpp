@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <brood/core/errors.hpp>
+#include <brood/core/type_name.hpp>
+#include <brood/wire/status_page.hpp>
+
+namespace brood {
+namespace detail {
+
+/// A Preload that stands ready.
+struct PreloadedObject {
+  std::string_view type;
+  const void* object = nullptr;
+};
+
+/// Takes the results of a chunk's items, one after the other.
+class ItemSink {
+ public:
+  /// The next item starts.
+  virtual void start(std::uint32_t index) = 0;
+  /// Its result is complete: `failed` or not, these bytes.
+  virtual void finish(bool failed, std::span<const std::byte> bytes) = 0;
+
+ protected:
+  ~ItemSink() = default;
+};
+
+/// What a task may know of where it runs. A task's code may live in a shared library that has its own copy of the
+/// library's variables, so this travels as an argument and is installed by the task itself.
+struct TaskContext {
+  unsigned index = 0;  ///< the worker's place in its pool
+  TaskId task = 0;
+  StatusPage* page = nullptr;                              ///< null under InlinePolicy
+  const std::vector<PreloadedObject>* preloaded = nullptr;  ///< null under InlinePolicy
+  const void* snapshot = nullptr;  ///< a closure's state, inherited from the host as it was at the call
+  ItemSink* items = nullptr;
+  std::uint64_t max_result_bytes = ~std::uint64_t{0};
+};
+
+/// The context of the task that this thread runs.
+inline thread_local TaskContext* thread_context = nullptr;
+/// The same for threads that a task has started. Null in a host.
+inline TaskContext* process_context = nullptr;
+
+inline TaskContext* current_context() noexcept { return thread_context != nullptr ? thread_context : process_context; }
+
+/// Installs a context for as long as it lives.
+class ContextScope {
+ public:
+  explicit ContextScope(TaskContext& context) noexcept : thread_before_(thread_context), process_before_(process_context) {
+    thread_context = &context;
+    if (context.page != nullptr) process_context = &context;
+  }
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+  ~ContextScope() {
+    thread_context = thread_before_;
+    process_context = process_before_;
+  }
+
+ private:
+  TaskContext* thread_before_;
+  TaskContext* process_before_;
+};
+
+inline TaskContext& require_context(const char* caller) {
+  TaskContext* const context = current_context();
+  if (context == nullptr) {
+    throw Error(std::string(caller) + " was called outside of a task; it is for code that a pool runs in a worker");
+  }
+  return *context;
+}
+
+}  // namespace detail
+
+/// The worker that runs the calling code. Each throws Error outside of a task.
+namespace this_worker {
+
+/// The worker's place in its pool, 0 to workers - 1; its replacement has the same.
+inline unsigned index() { return detail::require_context("this_worker::index()").index; }
+
+/// The worker's process id.
+inline pid_t pid() {
+  detail::require_context("this_worker::pid()");
+  return ::getpid();
+}
+
+}  // namespace this_worker
+
+/// The task that the calling code belongs to. Each throws Error outside of a task.
+namespace this_task {
+
+/// The number of the task in its pool; that of Future::id().
+inline TaskId id() { return detail::require_context("this_task::id()").task; }
+
+/// Tells the host how far the task has come. Two stores to shared memory: no system call.
+inline void progress(std::uint64_t done, std::uint64_t total) {
+  auto& context = detail::require_context("this_task::progress()");
+  if (context.page == nullptr) return;
+  context.page->progress_done.store(done, std::memory_order_relaxed);
+  context.page->progress_total.store(total, std::memory_order_relaxed);
+}
+
+}  // namespace this_task
+}  // namespace brood

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// brood::init: where an exec'ed image of this program turns into a server or a worker.
+#pragma once
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <brood/core/config.hpp>
+#include <brood/os/signals.hpp>
+#include <brood/wire/code_pointer.hpp>
+#include <brood/wire/hand_over.hpp>
+#include <brood/worker/leave.hpp>
+#include <brood/worker/server.hpp>
+#include <brood/worker/worker_loop.hpp>
+
+namespace brood {
+namespace detail {
+
+/// What an exec'ed server runs after the handshake: code of the policy, named in the hand-over.
+using ServerMain = void (*)(Server& server, Reader& in);
+
+/// What init has learned.
+struct EntryState {
+  bool initialized = false;
+  std::vector<std::string> arguments;
+};
+inline EntryState entry_state;
+
+/// Takes a descriptor of the hand-over off its fixed number; from here on it is closed on exec.
+inline Fd take_handed_fd(int offset) {
+  ::fcntl(first_handed_fd + offset, F_SETFD, FD_CLOEXEC);
+  return Fd(first_handed_fd + offset);
+}
+
+/// Why this image can't serve the one that started it; empty when it can.
+inline std::string mismatch_with(const HandOverHeader& header) {
+  if (header.protocol != protocol_version) {
+    return "the host speaks version " + std::to_string(header.protocol) + " of the protocol, the program on disk version " +
+           std::to_string(protocol_version);
+  }
+  const ModuleIdentity own = own_identity();
+  if (header.identity == own) return {};
+  return "the host runs " + header.identity.text() + ", the program that was started for it is " + own.text();
+}
+
+[[noreturn]] inline void run_exec_server(const HandOverHeader& header) {
+  const LeaveAtEnd end;
+  // While Preloads are built nobody watches the host. The thread that has launched us waits for them, so its end is the
+  // host's; at worst a launch fails and is tried again.
+  if (!die_with_parent(header.parent)) ::_exit(0);
+  Server server;
+  server.control = ControlSocket(take_handed_fd(1));
+  if (header.host_pidfd != 0) server.host_pidfd = take_handed_fd(2);
+  server.host = header.parent;
+  server.depth = header.depth;
+  process_depth = header.depth;
+  server.arguments = entry_state.arguments;
+  name_process("brood-server");
+  const std::string mismatch = mismatch_with(header);
+  if (!mismatch.empty()) {
+    server.control.send(ControlMessage::make(ControlType::mismatch, {}, 0, 0, mismatch).bytes());
+    leave(exit_code_of_broken_worker);
+  }
+  server.control.send(ControlMessage::make(ControlType::hello, {}, ::getpid()).bytes());
+  try {
+    const HandOver hand_over = take_hand_over(header);
+    Fd(hand_over_fd).reset();
+    Reader in(hand_over.body.view());
+    const auto server_main = reinterpret_cast<ServerMain>(read_code(in));
+    ModuleTable::instance().refresh();
+    server_main(server, in);
+  } catch (const ImageMismatch& error) {
+    server.control.send(ControlMessage::make(ControlType::mismatch, {}, 0, 0, error.what()).bytes());
+    leave(exit_code_of_broken_worker);
+  } catch (const abi::__forced_unwind&) {
+    throw;
+  } catch (...) {
+    leave(exit_code_of_broken_worker);
+  }
+  leave(0);
+}
+
+[[noreturn]] inline void run_exec_worker(const HandOverHeader& header) {
+  if (!die_with_parent(header.parent)) ::_exit(0);
+  process_depth = header.depth + 1;
+  Fd(hand_over_fd).reset();
+  WorkerChannel channel{take_handed_fd(1), take_handed_fd(2), take_handed_fd(3)};
+  name_process("brood-worker");
+  static const std::vector<PreloadedObject> nothing;
+  if (const std::string mismatch = mismatch_with(header); !mismatch.empty()) {
+    Writer out;
+    begin_frame(out.bytes());
+    write_failure(out, FailureKind::image_mismatch, mismatch);
+    FrameHeader failed;
+    failed.type = FrameType::failed;
+    end_frame(out.bytes(), failed);
+    write_all(channel.results.get(), out.view());
+    leave(exit_code_of_broken_worker);
+  }
+  ModuleTable::instance().refresh();
+  run_worker(std::move(channel), nothing, nullptr);
+}
+
+}  // namespace detail
+
+/// To be called as the first line of main. When a pool has started this program as a server or a worker, it does that
+/// job and never returns; else it returns at once. A pool that has to start the program again refuses to do so
+/// (InitMissing) when init was not called. What main does before init also happens in servers and exec'ed workers.
+/// With the CMake target brood::auto_init it need not be called.
+inline void init(int argc, char** argv) {
+  using namespace detail;
+  if (entry_state.initialized) return;
+  entry_state.initialized = true;
+  entry_state.arguments.assign(argv, argv + argc);
+  const std::optional<HandOverHeader> header = peek_hand_over();
+  if (!header) return;
+  ::fcntl(hand_over_fd, F_SETFD, FD_CLOEXEC);
+  if (header->parent != ::getppid()) ::_exit(0);  // whoever wanted this process has gone
+  reset_dispositions();
+  if (header->role == Role::worker) run_exec_worker(*header);
+  run_exec_server(*header);
+}
+
+}  // namespace brood

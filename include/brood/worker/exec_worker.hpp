@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <linux/close_range.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <brood/os/image.hpp>
+#include <brood/wire/hand_over.hpp>
+#include <brood/worker/server.hpp>
+
+namespace brood::detail {
+
+/// What a server needs to exec a worker, made once so that the child allocates nothing.
+struct WorkerImage {
+  Fd image;
+  Fd hand_over;
+  std::vector<char*> argv;
+
+  explicit WorkerImage(Server& server) : image(open_own_image()) {
+    HandOverHeader header;
+    header.role = Role::worker;
+    header.parent = ::getpid();
+    header.depth = server.depth;
+    header.identity = own_identity();
+    hand_over = make_hand_over(header, {});
+    for (std::string& argument : server.arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+  }
+};
+
+/// Tells the host why no worker came to be, from a child that may not allocate: a frame on the result pipe.
+inline void report_failed_exec(int results, int error) noexcept {
+  struct {
+    FrameHeader header;
+    std::array<std::byte, 128> payload{};
+  } frame;
+  const char* const meaning = strerrordesc_np(error);
+  std::array<char, 112> text{};
+  std::strcpy(text.data(), "the program could not be started again (execveat): ");
+  std::strncat(text.data(), meaning != nullptr ? meaning : "unknown error", text.size() - std::strlen(text.data()) - 1);
+  const std::uint64_t size = std::strlen(text.data());
+  frame.payload[0] = static_cast<std::byte>(FailureKind::serialization);
+  std::memcpy(&frame.payload[1], &size, sizeof size);
+  std::memcpy(&frame.payload[1 + sizeof size], text.data(), size);
+  frame.header.type = FrameType::failed;
+  frame.header.size = 1 + sizeof size + size;
+  const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(&frame), sizeof frame.header + frame.header.size);
+  [[maybe_unused]] const auto count = ::write(results, bytes.data(), bytes.size());
+}
+
+/// The child of a fork becomes a fresh image of this program. Allocates nothing.
+[[noreturn]] inline void become_image(const WorkerImage& image, const WorkerChannel& channel, pid_t parent) noexcept {
+  if (!die_with_parent(parent)) ::_exit(0);
+  // first to high numbers, so that no target overwrites a source that is still needed
+  std::array<int, 4> sources{image.hand_over.get(), channel.tasks.get(), channel.results.get(), channel.status.get()};
+  const int program = ::fcntl(image.image.get(), F_DUPFD_CLOEXEC, first_handed_fd + 8);
+  bool handed = program >= 0;
+  for (int& source : sources) handed = (source = ::fcntl(source, F_DUPFD_CLOEXEC, first_handed_fd + 8)) >= 0 && handed;
+  for (std::size_t at = 0; at < sources.size() && handed; ++at) {
+    handed = ::dup2(sources[at], first_handed_fd + static_cast<int>(at)) >= 0;
+  }
+  if (!handed) {  // without its hand-over it would run the program's main
+    report_failed_exec(channel.results.get(), errno);
+    ::_exit(exit_code_of_broken_worker);
+  }
+  ::syscall(SYS_close_range, first_handed_fd + 4U, ~0U, CLOSE_RANGE_CLOEXEC);  // refused: only the library's own close
+  unblock_all_signals();
+  execute_image(program, image.argv.data(), ::environ);
+  report_failed_exec(first_handed_fd + 2, errno);
+  ::_exit(exit_code_of_broken_worker);
+}
+
+/// A worker that is a fresh image of this program.
+inline pid_t start_by_exec(Server& server, WorkerChannel& channel) {
+  static const WorkerImage image(server);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid == 0) become_image(image, channel, parent);
+  return pid;
+}
+
+}  // namespace brood::detail

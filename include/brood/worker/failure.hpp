@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <brood/core/bytes.hpp>
+#include <brood/core/errors.hpp>
+#include <brood/core/exit_status.hpp>
+#include <brood/worker/standard_exceptions.hpp>
+
+namespace brood {
+
+/// Why a task has no value.
+enum class FailureKind : std::uint8_t {
+  exception,       ///< it threw
+  worker_died,     ///< its worker ended under it
+  timeout,         ///< it was killed at its deadline
+  cancelled,       ///< it was cancelled, or the pool was killed
+  launch,          ///< no worker could be started for it
+  preload,         ///< the server could not build a Preload
+  closed,          ///< the pool was closed before it could start
+  protocol,        ///< its worker sent what the protocol does not allow
+  serialization,   ///< its arguments, its result or its exception could not be encoded or decoded
+  too_large,       ///< its result is larger than PoolOptions::max_message_bytes
+  image_mismatch,  ///< the worker does not have the code that was asked for
+};
+
+namespace detail {
+
+/// What the host knows about a failure when it happens. Built once, shared, never changed.
+struct FailureRecord {
+  FailureKind kind = FailureKind::worker_died;
+  std::string message;
+  ExitStatus status;
+  pid_t pid = 0;
+  TaskId task = 0;
+  long peak_rss_kib = 0;
+  std::string where;               ///< "task 7 (score) in worker 4711", for texts made later
+  Bytes thrown;                    ///< kind exception: what the task threw, as data
+  std::exception_ptr cause;        ///< kinds launch, preload, image_mismatch, protocol: what to throw, when it is known
+};
+
+}  // namespace detail
+
+/// Why a task has no value: kind, text, and what is known of its worker. Cheap to copy.
+class Failure {
+ public:
+  explicit Failure(detail::FailureRecord record)
+      : record_(std::make_shared<const detail::FailureRecord>(std::move(record))) {}
+
+  FailureKind kind() const noexcept { return record_->kind; }
+  /// What happened, where (task, callable, worker), and what to do about it.
+  const std::string& message() const noexcept { return record_->message; }
+  /// How the worker ended, when it ended.
+  ExitStatus status() const noexcept { return record_->status; }
+  /// The signal that ended the worker, 0 when none did.
+  int signal() const noexcept { return record_->status.signaled() ? record_->status.signal() : 0; }
+  /// The worker, 0 when there was none.
+  pid_t pid() const noexcept { return record_->pid; }
+  TaskId task() const noexcept { return record_->task; }
+  /// The most memory that the worker had resident, in KiB; 0 when unknown.
+  long peak_rss_kib() const noexcept { return record_->peak_rss_kib; }
+
+  /// The exception that Future::get throws for this failure.
+  std::exception_ptr exception() const {
+    const detail::FailureRecord& it = *record_;
+    if (it.cause) return it.cause;
+    switch (it.kind) {
+      case FailureKind::exception:
+        try {
+          Reader in(it.thrown.view());
+          return detail::read_exception(in, {it.pid, it.task}, it.where);
+        } catch (const std::exception& failure) {
+          return std::make_exception_ptr(
+              SerializationError(it.where + " threw something that can't be decoded: " + failure.what()));
+        }
+      case FailureKind::worker_died:
+        return std::make_exception_ptr(WorkerDied(it.message, it.status, it.pid, it.task));
+      case FailureKind::timeout: return std::make_exception_ptr(TaskTimeout(it.message));
+      case FailureKind::cancelled: return std::make_exception_ptr(TaskCancelled(it.message));
+      case FailureKind::launch: return std::make_exception_ptr(LaunchError(it.message, "start", 0));
+      case FailureKind::preload: return std::make_exception_ptr(PreloadError(it.message, ""));
+      case FailureKind::closed: return std::make_exception_ptr(PoolClosed(it.message));
+      case FailureKind::protocol: return std::make_exception_ptr(ProtocolError(it.message));
+      case FailureKind::serialization: return std::make_exception_ptr(SerializationError(it.message));
+      case FailureKind::too_large: return std::make_exception_ptr(MessageTooLarge(it.message));
+      case FailureKind::image_mismatch: return std::make_exception_ptr(ImageMismatch(it.message));
+    }
+    return std::make_exception_ptr(Error(it.message));
+  }
+
+  /// Throws exception().
+  [[noreturn]] void raise() const { std::rethrow_exception(exception()); }
+
+ private:
+  std::shared_ptr<const detail::FailureRecord> record_;
+};
+
+namespace detail {
+
+/// What a worker says when a task has no value: a kind, and a text or an exception.
+inline void write_failure(Writer& out, FailureKind kind, const std::string& text) {
+  out.number(kind);
+  out.text(text.substr(0, max_exception_text));
+}
+inline void write_failure(Writer& out, const std::exception_ptr& thrown) {
+  out.number(FailureKind::exception);
+  write_exception(out, thrown);
+}
+
+/// Turns what a worker said into a failure. Bytes that make no sense become a failure of kind protocol.
+inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where) {
+  FailureRecord record;
+  record.pid = origin.pid;
+  record.task = origin.task;
+  record.where = where;
+  try {
+    Reader in(bytes);
+    record.kind = in.number<FailureKind>();
+    switch (record.kind) {
+      case FailureKind::exception: {
+        record.thrown.append(bytes.data() + 1, bytes.size() - 1);
+        const ExceptionSummary summary = summarize_exception(record.thrown.view());
+        record.message = where + " threw " + summary.type + (summary.said.empty() ? "" : ": " + summary.said);
+        break;
+      }
+      case FailureKind::serialization:
+      case FailureKind::too_large:
+      case FailureKind::image_mismatch: record.message = where + ": " + std::string(in.text()); break;
+      default: Reader::fail("an unknown kind of failure");
+    }
+  } catch (const std::exception& failure) {
+    record.kind = FailureKind::protocol;
+    record.message = where + " failed, and what its worker said about it makes no sense: " + failure.what();
+  }
+  return Failure(std::move(record));
+}
+
+}  // namespace detail
+}  // namespace brood

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// internal
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+extern "C" {
+// Written by compilers that measure coverage, absent otherwise; _exit(2) would lose what they counted.
+void __gcov_dump() __attribute__((weak));                 // NOLINT(bugprone-reserved-identifier)
+int __llvm_profile_write_file() __attribute__((weak));    // NOLINT(bugprone-reserved-identifier)
+}
+
+namespace brood::detail {
+
+/// Flushes what this process may have printed. Before a fork, so that no text is in two buffers, and at a child's end.
+/// `all` also flushes the files that the program opened itself; it must not be used while other threads may hold one.
+inline void flush_output(bool all) noexcept {
+  try {
+    std::cout.flush();
+    std::cerr.flush();
+    std::clog.flush();
+  } catch (...) {  // a stream that was told to throw; its text is lost either way
+  }
+  if (all) {
+    std::fflush(nullptr);
+  } else {
+    std::fflush(stdout);
+    std::fflush(stderr);
+  }
+}
+
+/// Whether the files that the program opened itself are flushed at this process' end: not in a copy of a host with
+/// threads, which could not flush them before the copy was made, so that their text is in both.
+inline bool flushes_all_streams = true;
+
+/// Ends a server or a worker: the static destructors and atexit handlers belong to the host and must not run here.
+[[noreturn]] inline void leave(int code) noexcept {
+  flush_output(flushes_all_streams);
+  if (__gcov_dump != nullptr) __gcov_dump();
+  if (__llvm_profile_write_file != nullptr) __llvm_profile_write_file();
+  ::_exit(code);
+}
+
+/// The exit code of a worker or a server that could not go on: the library's own part of it failed, not a task.
+inline constexpr int exit_code_of_broken_worker = 70;  // EX_SOFTWARE of sysexits.h
+
+/// For the outermost frame of a server or a worker: whatever unwinds it (pthread_exit(3) in a task) ends the process
+/// here, before it reaches the frames of the host that a forked child has below.
+class LeaveAtEnd {
+ public:
+  LeaveAtEnd() {
+    // exit(3) called by a task ends here too, before the handlers that the host registered earlier
+    ::on_exit([](int code, void*) { leave(code); }, nullptr);
+  }
+  LeaveAtEnd(const LeaveAtEnd&) = delete;
+  LeaveAtEnd& operator=(const LeaveAtEnd&) = delete;
+  ~LeaveAtEnd() { leave(0); }
+};
+
+}  // namespace brood::detail

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+// internal
+// What a server does: starts workers, reaps them, reports how they ended, and kills them all when the host is gone. One
+// thread. Nothing in its loop ends it but the host's word, the host's end or a lost control socket; a start that fails
+// is an answer.
+//
+//   hello ──▶ (building ──▶ built | failed)... ──▶ ready ──▶ { start ──▶ started | unstarted ; exited }... ──▶ stop
+#pragma once
+
+#include <poll.h>
+#include <stdio_ext.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <brood/os/process.hpp>
+#include <brood/os/signals.hpp>
+#include <brood/os/threads.hpp>
+#include <brood/wire/control.hpp>
+#include <brood/worker/context.hpp>
+#include <brood/worker/worker_loop.hpp>
+
+namespace brood::detail {
+
+struct Server;
+
+/// How a worker is started: returns its pid, or -1 with errno set. In the child it does not return.
+using StartWorker = pid_t (*)(Server& server, WorkerChannel& channel);
+
+/// Everything that a server has.
+struct Server {
+  ControlSocket control;
+  Fd host_pidfd;         ///< empty where the kernel refuses pidfds
+  pid_t host = 0;
+  std::uint32_t depth = 0;  ///< how many pools this process is inside of
+  std::vector<std::string> arguments;
+  std::vector<PreloadedObject> preloaded;
+  const void* snapshot = nullptr;  ///< a closure's state, in a server that was forked for its call
+};
+
+/// How many pools the current process is inside of: 0 in an ordinary program.
+inline constinit std::uint32_t process_depth = 0;
+
+class ServerLoop {
+ public:
+  ServerLoop(Server& server, StartWorker start_worker) : server_(server), start_(start_worker) {}
+
+  /// Serves until the host says stop or is gone.
+  void run() {
+    block_all_signals();
+    restore_child_signal();
+    child_signals_ = make_child_signal_fd();
+    ::prctl(PR_SET_PDEATHSIG, 0);  // from here on the host is watched, not the thread of it that launched us
+    say(ControlMessage::make(ControlType::ready));
+    while (!(stopping_ && children_.empty())) {
+      std::array<pollfd, 3> watched{{{server_.control.fd(), POLLIN, 0},
+                                     {child_signals_.get(), POLLIN, 0},
+                                     {server_.host_pidfd.get(), POLLIN, 0}}};
+      retried("poll", [&] { return ::poll(watched.data(), watched.size(), watch_interval()); });
+      if (watched[2].revents != 0 || !host_lives()) die();
+      if (watched[1].revents != 0) reap_children();
+      if (watched[0].revents != 0) hear();
+    }
+  }
+
+ private:
+  struct Child {
+    pid_t pid;
+    Ticket ticket;
+  };
+
+  static constexpr int host_check_ms = 200;
+
+  /// Without a pidfd of the host, its end shows by a new parent, which has to be looked for.
+  int watch_interval() const noexcept { return server_.host_pidfd ? -1 : host_check_ms; }
+  bool host_lives() const noexcept { return server_.host_pidfd || ::getppid() == server_.host; }
+
+  /// A Preload may have asked the kernel to reap by itself; then nobody would learn how a worker ended.
+  static void restore_child_signal() noexcept {
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(SIGCHLD, &standard, nullptr);
+  }
+
+  /// The host is gone: nobody may survive it, and no zombie be left to whoever inherits orphans.
+  [[noreturn]] void die() noexcept {
+    for (const Child& child : children_) ::kill(child.pid, SIGKILL);  // not reaped, so the pids are theirs
+    for (int looks = 0; !children_.empty() && looks < 100; ++looks) {
+      std::erase_if(children_, [](const Child& child) {
+        Ended ended;
+        return reap(child.pid, ended);
+      });
+      const timespec moment{0, 2'000'000};
+      if (!children_.empty()) ::nanosleep(&moment, nullptr);
+    }
+    leave(0);
+  }
+
+  /// Sends one message; waits for room, but not past the host's end.
+  void say(const ControlMessage& message, std::span<const int> fds = {}) {
+    for (;;) {
+      switch (server_.control.send(message.bytes(), fds)) {
+        case ControlSocket::Sent::yes: return;
+        case ControlSocket::Sent::ended: die();
+        case ControlSocket::Sent::not_now: break;
+      }
+      std::array<pollfd, 2> watched{{{server_.control.fd(), POLLOUT, 0}, {server_.host_pidfd.get(), POLLIN, 0}}};
+      retried("poll", [&] { return ::poll(watched.data(), watched.size(), host_check_ms); });
+      if (watched[1].revents != 0 || !host_lives()) die();
+    }
+  }
+
+  void hear() {
+    for (;;) {
+      ControlMessage message;
+      ControlSocket::Fds fds;
+      const Packet packet = server_.control.receive(
+          {reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
+      if (packet.outcome == Packet::Outcome::nothing_now) return;
+      const bool heard = packet.outcome == Packet::Outcome::received || packet.outcome == Packet::Outcome::no_room;
+      if (!heard || !message.valid(packet.size)) die();
+      if (packet.outcome == Packet::Outcome::no_room) {
+        if (message.type != ControlType::start) die();
+        say(ControlMessage::make(ControlType::unstarted, message.ticket(), EMFILE, 0, "recvmsg"));
+        continue;
+      }
+      switch (message.type) {
+        case ControlType::start:
+          if (packet.fd_count != 3) die();
+          start(message.ticket(), WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])});
+          reap_children();  // many starts in a row must not keep the host waiting for an end
+          break;
+        case ControlType::kill:
+          for (const Child& child : children_) {
+            if (child.ticket == message.ticket()) ::kill(child.pid, SIGKILL);
+          }
+          break;
+        case ControlType::stop: stopping_ = true; break;
+        default: die();
+      }
+    }
+  }
+
+  void start(Ticket ticket, WorkerChannel channel) {
+    try {
+      children_.reserve(children_.size() + 1);
+    } catch (const std::bad_alloc&) {
+      return say(ControlMessage::make(ControlType::unstarted, ticket, ENOMEM, 0, "reserve"));
+    }
+    flush_output(flushes_all_streams);
+    pid_t pid = -1;
+    try {
+      pid = start_(server_, channel);
+    } catch (const SystemError& error) {
+      return say(ControlMessage::make(ControlType::unstarted, ticket, error.code().value(), 0, error.call()));
+    } catch (const std::bad_alloc&) {
+      return say(ControlMessage::make(ControlType::unstarted, ticket, ENOMEM, 0, "malloc"));
+    }
+    if (pid < 0) return say(ControlMessage::make(ControlType::unstarted, ticket, errno, 0, "fork"));
+    children_.push_back({pid, ticket});
+    const Fd pidfd = open_pidfd(pid);
+    const int fd = pidfd.get();
+    say(ControlMessage::make(ControlType::started, ticket, pid), pidfd ? std::span(&fd, 1) : std::span<const int>());
+  }
+
+  /// Reaps our children, and no others: a Preload may have some of its own.
+  void reap_children() {
+    std::array<std::byte, 1024> signals;
+    retried("read", [&] { return ::read(child_signals_.get(), signals.data(), signals.size()); });
+    for (;;) {
+      siginfo_t info{};
+      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return;
+      if (info.si_pid == 0) return;
+      const auto child = std::find_if(children_.begin(), children_.end(),
+                                      [&](const Child& each) { return each.pid == info.si_pid; });
+      if (child == children_.end()) return reap_all();
+      reap_one(static_cast<std::size_t>(child - children_.begin()));
+    }
+  }
+
+  /// A foreign child that nobody reaps hides ours from waitid: ask for each.
+  void reap_all() {
+    for (std::size_t at = children_.size(); at-- > 0;) reap_one(at);
+  }
+
+  void reap_one(std::size_t at) {
+    Ended ended;
+    if (!reap(children_[at].pid, ended)) return;
+    const Ticket ticket = children_[at].ticket;
+    children_[at] = children_.back();
+    children_.pop_back();
+    say(ControlMessage::make(ControlType::exited, ticket, ended.status.wait_word(),
+                             static_cast<std::uint64_t>(std::max(ended.peak_rss_kib, 0L))));
+  }
+
+  Server& server_;
+  StartWorker start_;
+  Fd child_signals_;
+  std::vector<Child> children_;
+  bool stopping_ = false;
+};
+
+/// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
+[[noreturn]] inline void become_server(ControlSocket control, Fd host_pidfd, pid_t host, const void* snapshot,
+                                       StartWorker start, bool host_is_threaded) {
+  const LeaveAtEnd end;
+  if (host_is_threaded) flushes_all_streams = false;
+  reset_dispositions();
+  name_process("brood-server");
+  helper_threads.store(0);
+  thread_context = nullptr;
+  process_context = nullptr;
+  library_descriptors.for_each([&](int fd) {  // other pools' pipes
+    if (fd == control.fd() || fd == host_pidfd.get()) return;
+    library_descriptors.erase(fd);
+    ::close(fd);
+  });
+  const int null = retried("open", [] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); });
+  if (null > 0) {
+    ::dup2(null, STDIN_FILENO);
+    ::close(null);
+  }
+  ::__fpurge(stdin);  // what the host has read ahead is the host's
+  try {
+    Server server{std::move(control), std::move(host_pidfd), host, process_depth, {}, {}, snapshot};
+    ServerLoop(server, start).run();
+  } catch (...) {
+    leave(exit_code_of_broken_worker);
+  }
+  leave(0);
+}
+
+// ---- the two ways in which a server starts a worker ----------------------------------------------------------------
+
+/// The child of a fork becomes a worker. First the parent's death, then everything else.
+[[noreturn]] inline void become_worker(Server& server, WorkerChannel& channel, pid_t parent) {
+  if (!die_with_parent(parent)) ::_exit(0);
+  unblock_all_signals();
+  name_process("brood-worker");
+  ++process_depth;
+  const std::array<int, 3> kept{channel.tasks.get(), channel.results.get(), channel.status.get()};
+  library_descriptors.for_each([&](int fd) {
+    if (std::find(kept.begin(), kept.end(), fd) != kept.end()) return;
+    library_descriptors.erase(fd);
+    ::close(fd);
+  });
+  run_worker(std::move(channel), server.preloaded, server.snapshot);
+}
+
+/// A worker that is a copy of the server.
+inline pid_t start_by_fork(Server& server, WorkerChannel& channel) {
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid == 0) become_worker(server, channel, parent);
+  return pid;
+}
+
+}  // namespace brood::detail

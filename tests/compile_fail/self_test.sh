@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# self_test.sh <compiler> <flags>...: check.sh accepts a good file and refuses each kind of bad one.
+set -eu
+
+check=$(dirname "$0")/check.sh
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failures=0
+
+# expect <what check.sh must print; nothing: it must pass> <compiler> <flags>...   (the source is on stdin)
+expect() {
+  wanted=$1
+  shift
+  cat > "$folder/case.cpp"
+  if output=$(sh "$check" "$folder/case.cpp" "$@" 2>&1); then verdict=passes; else verdict=fails; fi
+  if [ -z "$wanted" ]; then
+    [ $verdict = passes ] && return
+  else
+    [ $verdict = fails ] && printf '%s\n' "$output" | grep -qF -e "$wanted" && return
+  fi
+  failures=1
+  printf 'wanted: %s\ngot:    it %s %s\n' "${wanted:-it passes}" "$verdict" "$output"
+}
+
+expect '' "$@" << 'END'
+// expect: T must be an int.*see the manual
+template <class T> void f() { static_assert(sizeof(T) == 4, "T must be an int\nsee the manual"); }
+int main() {
+#ifdef BROOD_FAIL
+  f<char>();
+#endif
+}
+END
+expect 'compiles with -DBROOD_FAIL' "$@" << 'END'
+// expect: anything
+int main() {}
+END
+expect 'does not compile without -DBROOD_FAIL' "$@" << 'END'
+// expect: our own words
+int main() { static_assert(false, "our own words"); }
+END
+expect "does not say 'our own words'" "$@" << 'END'
+// expect: our own words
+#ifdef BROOD_FAIL
+#error "another failure"
+#endif
+int main() {}
+END
+expect 'the first line is not' "$@" << 'END'
+int main() {}
+END
+exit $failures

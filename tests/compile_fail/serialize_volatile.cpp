@@ -1,0 +1,8 @@
+// expect: brood: a volatile
+// SPDX-License-Identifier: MIT
+#include <brood/wire/serializer.hpp>
+
+#ifdef BROOD_FAIL
+void send();
+void send() { brood::detail::require_serializable<volatile int>(); }
+#endif

@@ -1,0 +1,3 @@
+#include "framework.hpp"
+
+int main(int argc, char**) { return run_program(argc - 1); }

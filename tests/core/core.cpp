@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+#include <doctest/doctest.h>
+
+#include <brood/core/bytes.hpp>
+#include <brood/core/errors.hpp>
+#include <brood/core/exit_status.hpp>
+#include <brood/core/type_name.hpp>
+#include <brood/core/version.hpp>
+
+#include <csignal>
+#include <map>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+struct Local {};
+
+}  // namespace
+
+TEST_CASE("ExitStatus tells exited, signaled and unknown apart") {
+  const auto exited = brood::ExitStatus::from_wait(3 << 8);
+  CHECK(exited.exited());
+  CHECK_FALSE(exited.signaled());
+  CHECK(exited.code() == 3);
+  CHECK(exited.describe() == "exited with code 3");
+
+  const auto killed = brood::ExitStatus::from_wait(SIGSEGV);
+  CHECK(killed.signaled());
+  CHECK_FALSE(killed.exited());
+  CHECK(killed.signal() == SIGSEGV);
+  CHECK(killed.describe() == "was killed by signal 11 (SIGSEGV, Segmentation fault)");
+
+  const brood::ExitStatus unknown;
+  CHECK_FALSE(unknown.known());
+  CHECK_FALSE(unknown.exited());
+  CHECK_FALSE(unknown.signaled());
+  CHECK(unknown.wait_word() == -1);
+  CHECK(unknown.describe() == "ended in a way that nobody saw");
+}
+
+TEST_CASE("ExitStatus::from_siginfo equals what wait says") {
+  CHECK(brood::ExitStatus::from_siginfo(CLD_EXITED, 7) == brood::ExitStatus::from_wait(7 << 8));
+  CHECK(brood::ExitStatus::from_siginfo(CLD_KILLED, SIGKILL) == brood::ExitStatus::from_wait(SIGKILL));
+  CHECK(brood::ExitStatus::from_siginfo(CLD_DUMPED, SIGABRT).dumped_core());
+}
+
+TEST_CASE("Bytes grows, keeps its contents, and moves without copying") {
+  brood::detail::Bytes bytes;
+  for (int round = 0; round < 1000; ++round) bytes.append(&round, sizeof round);
+  REQUIRE(bytes.size() == 1000 * sizeof(int));
+  int last = 0;
+  std::memcpy(&last, bytes.data() + 999 * sizeof(int), sizeof last);
+  CHECK(last == 999);
+
+  const std::byte* const where = bytes.data();
+  brood::detail::Bytes moved = std::move(bytes);
+  CHECK(moved.data() == where);
+  moved.truncate(4);
+  CHECK(moved.view().size() == 4);
+  brood::detail::Bytes other;
+  other = std::move(moved);
+  CHECK(other.data() == where);
+}
+
+TEST_CASE("Bytes::extend refuses what can't be") {
+  brood::detail::Bytes bytes;
+  CHECK_THROWS_AS(bytes.extend(static_cast<std::size_t>(-1)), std::bad_alloc);
+  CHECK(bytes.empty());
+}
+
+TEST_CASE("type_name is the type as one would write it") {
+  using brood::detail::type_name;
+  CHECK(type_name<int>() == "int");
+  CHECK(type_name<brood::WorkerDied>() == "brood::WorkerDied");
+  CHECK(type_name<Local>().find("Local") != std::string_view::npos);
+  CHECK(type_name<std::map<int, std::vector<char>>>().find("map<int") != std::string_view::npos);
+  CHECK(brood::detail::demangled(typeid(std::vector<int>).name()).find("vector<int") != std::string::npos);
+  CHECK(brood::detail::demangled("not mangled at all") == "not mangled at all");
+}
+
+TEST_CASE("Errors derive from Error, which is a std::runtime_error; FromTask derives from nothing") {
+  static_assert(std::is_base_of_v<std::runtime_error, brood::Error>);
+  static_assert(std::is_base_of_v<brood::Error, brood::WorkerDied> && std::is_base_of_v<brood::Error, brood::TaskError>);
+  static_assert(!std::is_base_of_v<std::exception, brood::FromTask>);
+  const brood::WorkerDied died("gone", brood::ExitStatus::from_wait(9), 12, 34);
+  CHECK(died.status().signal() == 9);
+  CHECK(died.pid() == 12);
+  CHECK(died.task() == 34);
+  const brood::LaunchError launch("no", "fork", EAGAIN);
+  CHECK(launch.stage() == "fork");
+  CHECK(launch.error() == EAGAIN);
+}
+
+TEST_CASE("the version is that of the protocol's first release") {
+  CHECK(brood::version_major == 0);
+  CHECK(brood::detail::protocol_version == 1);
+}

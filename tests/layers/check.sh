@@ -1,0 +1,75 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# check.sh <include/brood>: what every header keeps to. One line for each violation; exits 1 when there is one.
+set -eu
+
+[ -d "$1" ] || { echo "$1: no such folder" >&2; exit 2; }
+cd "$1"
+
+find . -name '*.hpp' | sed 's|^\./||' | LC_ALL=C sort | {
+status=0
+while read -r header; do
+  awk -v header="$header" -v internal_headers="$(grep -rlx --include='*.hpp' '// internal' . | sed 's|^\./||' | tr '\n' ' ')" '
+    function violation(text) {
+      printf "%s:%d: %s\n", header, NR, text
+      bad = 1
+    }
+    function folder_of(path) { return path ~ /\// ? substr(path, 1, index(path, "/") - 1) : "" }
+
+    BEGIN {
+      layers = split("core os wire worker policy pool", layer, " ")
+      for (i = 1; i <= layers; ++i) rank[layer[i]] = i
+      concrete["policy/fork.hpp"] = concrete["policy/spawn.hpp"] = 1
+      concrete["policy/fork_server.hpp"] = concrete["policy/inline.hpp"] = 1
+      count = split(internal_headers, list, " ")
+      for (i = 1; i <= count; ++i) internal[list[i]] = 1
+      folder = folder_of(header)
+    }
+
+    NR == 1 && folder == "" && header != "brood.hpp" { violation("only brood.hpp lies outside the folders") }
+    NR == 1 && folder != "" && !(folder in rank) { violation("the folder " folder "/ is none of the layers") }
+    NR == 1 && $0 != "// SPDX-License-Identifier: MIT" { violation("the first line is not // SPDX-License-Identifier: MIT") }
+    NR == 401 { violation("more than 400 lines") }
+    $0 == "#pragma once" { once = 1 }
+    /^namespace brood( |::[a-ce-z]|$)/ { public_names = 1 }
+    /^namespace brood::detail/ { detail_names = 1 }
+
+    /^[ \t]*#[ \t]*define/ {
+      if (header != "core/config.hpp") violation("macros are defined in core/config.hpp only")
+      else if ($0 !~ /define[ \t]+BROOD_/) violation("a macro is not named BROOD_*")
+      else if (++macros > 3) violation("more than three macros")
+    }
+
+    /^[ \t]*#[ \t]*include[ \t]*"/ { violation("an include is written <brood/folder/file.hpp>, not in quotes") }
+    /^[ \t]*#[ \t]*include[ \t]*<brood\// {
+      match($0, /<brood\/[^>]*>/)
+      target = substr($0, RSTART + 7, RLENGTH - 8)
+      to = folder_of(target)
+      if (header == "brood.hpp") {
+        if (target in internal) violation("brood.hpp includes <brood/" target ">, which is internal")
+        next
+      }
+      if (to == "") violation("a header does not include <brood/" target ">")
+      else if (!(to in rank)) violation("<brood/" target "> is in none of the layers")
+      else if ((folder in rank) && rank[to] > rank[folder])
+        violation(folder "/ includes <brood/" target ">, which is to its right in core, os, wire, worker, policy, pool")
+      else if (folder == "pool" && to == "policy" && target != "policy/worker_policy.hpp")
+        violation("pool/ includes <brood/" target ">: of policy/ it may include worker_policy.hpp only")
+      else if ((header in concrete) && (target in concrete))
+        violation("a concrete policy includes another one, <brood/" target ">")
+    }
+    header == "brood.hpp" && /^[ \t]*(namespace|class|struct|using|template|inline)/ {
+      violation("brood.hpp includes headers and holds nothing else")
+    }
+
+    END {
+      NR = 1
+      if (!once) violation("no #pragma once")
+      if (detail_names && !public_names && !(header in internal)) {
+        violation("all of it is in brood::detail: it needs a line // internal at its top")
+      }
+      exit bad
+    }' "$header" || status=1
+done
+exit $status
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// The audit of a host: what a test must leave as it was. To be the first variable of every test case.
+#pragma once
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <iterator>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "support/eventually.hpp"
+#include "support/proc.hpp"
+
+namespace support {
+
+/// Looks at processes (children, zombies, orphans of this process group), descriptors, threads, mappings of shared
+/// memory, signal mask and dispositions, working folder, umask and environment at its construction, and again at its
+/// destruction, where it fails the test for each that came or went.
+class Leftovers {
+ public:
+  Leftovers() {
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_CORE, &none);  // deaths are wanted here, dumps are not
+    if (::getpgrp() != ::getpid()) ::setpgid(0, 0);  // by the group, orphans can be told from the processes of others
+    before_ = look();
+  }
+  Leftovers(const Leftovers&) = delete;
+  Leftovers& operator=(const Leftovers&) = delete;
+
+  ~Leftovers() {
+    if (::getpid() != owner_) return;  // a child that came back
+    std::set<std::string> now;
+    // an ended thread, and a process that was killed and whose parent is gone, are listed for a moment longer
+    eventually(
+        [&] {
+          now = look();
+          return now == before_;
+        },
+        std::chrono::seconds(3));
+    CHECK_MESSAGE(now == before_, difference(now));
+  }
+
+ private:
+  static std::set<std::string> look() {
+    std::set<std::string> found;
+    for (const ProcessInfo& each : all_processes()) {
+      if (each.pid == ::getpid() || (each.parent != ::getpid() && each.group != ::getpgrp())) continue;
+      if (each.state == 'Z' && each.parent != ::getpid()) continue;  // for init to reap
+      found.insert("process " + std::to_string(each.pid) + " (" + each.name + ", state " + each.state + ", parent " +
+                   std::to_string(each.parent) + ")");
+    }
+    for (const std::string& each : own_descriptors()) found.insert("descriptor " + each);
+    for (const int thread : numbers_in("/proc/self/task")) found.insert("thread " + std::to_string(thread));
+    for (const char* field : {"SigBlk", "SigIgn", "SigCgt"}) {
+      // 32 and 33 are libc's own: it takes them when a process starts its first thread
+      const std::uint64_t own = std::stoull(own_status(field), nullptr, 16) & ~(std::uint64_t{3} << 31);
+      found.insert(field + (": " + std::to_string(own)));
+    }
+    std::istringstream maps(read_text("/proc/self/maps"));
+    for (std::string line; std::getline(maps, line);) {
+      const auto path = line.find("/memfd:");
+      if (path != std::string::npos) found.insert("mapping " + line.substr(0, line.find(' ')) + " " + line.substr(path));
+    }
+    found.insert("folder " + std::filesystem::current_path().string());
+    const mode_t mask = ::umask(0);
+    ::umask(mask);
+    found.insert("umask " + std::to_string(mask));
+    for (char** each = ::environ; *each != nullptr; ++each) found.insert(std::string("environment ") + *each);
+    return found;
+  }
+
+  std::string difference(const std::set<std::string>& now) const {
+    std::set<std::string> came;
+    std::set<std::string> went;
+    std::set_difference(now.begin(), now.end(), before_.begin(), before_.end(), std::inserter(came, came.end()));
+    std::set_difference(before_.begin(), before_.end(), now.begin(), now.end(), std::inserter(went, went.end()));
+    std::string text = "the host is not as it was:";
+    for (const std::string& each : came) text += "\n  came: " + each;
+    for (const std::string& each : went) text += "\n  went: " + each;
+    return text;
+  }
+
+  const pid_t owner_ = ::getpid();
+  std::set<std::string> before_;
+};
+
+}  // namespace support
