@@ -255,6 +255,24 @@ TEST_CASE("what host and tasks print appears once") {
   CHECK(ran.output == "[host][C][task][task][task][task][task][closure 0][closure 0]");
 }
 
+TEST_CASE("what a task printed is there when its result is, and a later crash does not take it along") {
+  const support::Leftovers audit;
+  const support::Ran ran = support::run_in_child([] {
+    brood::Pool<brood::ForkPolicy> pool({.workers = 1});
+    pool.submit([] { std::printf("[value]"); }).get();
+    std::printf("[host]");
+    std::fflush(stdout);
+    const auto threw = pool.submit([] {
+      std::printf("[exception]");
+      throw std::runtime_error("no value");
+    });
+    threw.wait();
+    return pool.submit([] { std::raise(SIGKILL); }).outcome().has_value() ? 1 : 0;
+  });
+  CHECK(ran.status.code() == 0);
+  CHECK(ran.output == "[value][host][exception]");
+}
+
 TEST_CASE("the snapshot of a ForkPolicy pool can't be made again") {
   const support::Leftovers audit;
   brood::Pool<brood::ForkPolicy> pool({.workers = 1});

@@ -16,8 +16,6 @@
 #include "support/eventually.hpp"
 #include "support/gate.hpp"
 
-using namespace std::chrono_literals;
-
 namespace {
 
 int id(int x) { return x; }
