@@ -21,6 +21,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/sanitizer.hpp"
 
 namespace {
 
@@ -38,7 +39,8 @@ int add_one(int n) { return n + 1; }
 
 TEST_CASE_TEMPLATE("tasks_per_worker replaces workers", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  const int tasks = std::is_same_v<Policy, brood::SpawnPolicy> ? 100 : 500;  // each of its workers is a program start
+  // fewer where a worker's start is slow: a program start, or a fork of a process with a sanitizer's shadow memory
+  const int tasks = std::is_same_v<Policy, brood::SpawnPolicy> || support::has_sanitizer ? 100 : 500;
   for (const unsigned workers : {1U, 2U, 4U}) {
     for (const std::uint64_t limit : {1U, 2U, 3U, 7U}) {
       CAPTURE(workers);

@@ -69,6 +69,12 @@ bool hides_proc() {
          ::umount2("/proc", MNT_DETACH) == 0;
 }
 
+/// The end of a program without /proc: by exit(3), LeakSanitizer would want to look into it.
+[[noreturn]] void end_without_proc() {
+  std::fflush(nullptr);
+  ::_exit(0);
+}
+
 /// Turns the program at `path` into another build of itself: the first byte of its build id differs.
 bool change_build_id(const std::string& path) {
   std::string bytes = support::read_text(path);
@@ -129,26 +135,26 @@ const support::Program replaces_itself("replaces-itself", [](int argc, char** ar
   return 0;
 });
 
-const support::Program without_proc("without-proc", [](int argc, char** argv) {
+const support::Program without_proc("without-proc", [](int argc, char** argv) -> int {
   brood::init(argc, argv);
   if (!hides_proc()) return 77;
   report_policies();
-  return 0;
+  end_without_proc();
 });
 
-const support::Program replaced_without_proc("replaced-without-proc", [](int argc, char** argv) {
+const support::Program replaced_without_proc("replaced-without-proc", [](int argc, char** argv) -> int {
   brood::init(argc, argv);
   if (!change_build_id(argv[0]) || !hides_proc()) return 77;
   std::printf("%s\n%s\n", attempt<brood::SpawnPolicy>().c_str(), attempt<support::ForkServer>().c_str());
-  return 0;
+  end_without_proc();
 });
 
-const support::Program deleted_without_proc("deleted-without-proc", [](int argc, char** argv) {
+const support::Program deleted_without_proc("deleted-without-proc", [](int argc, char** argv) -> int {
   brood::init(argc, argv);
   std::filesystem::remove(argv[0]);
   if (!hides_proc()) return 77;
   std::printf("%s\n%s\n", attempt<brood::SpawnPolicy>().c_str(), attempt<support::ForkServer>().c_str());
-  return 0;
+  end_without_proc();
 });
 
 const support::Program hangs_before_init("hangs-before-init", [](int argc, char** argv) {
