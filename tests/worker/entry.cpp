@@ -331,9 +331,10 @@ TEST_CASE("a program that was replaced and has no /proc: ImageMismatch") {
     return;
   }
   CHECK(ran.status.describe() == "exited with code 0");
-  const auto first = ran.output.find("ImageMismatch: ");
-  CHECK_MESSAGE(first == 0, ran.output);
-  CHECK_MESSAGE(ran.output.find("\nImageMismatch: ") != std::string::npos, ran.output);
+  const std::string lines = "\n" + ran.output;  // a sanitizer that misses /proc adds some of its own
+  const auto first = lines.find("\nImageMismatch: ");
+  CHECK_MESSAGE(first != std::string::npos, ran.output);
+  CHECK_MESSAGE(lines.find("\nImageMismatch: ", first + 1) != std::string::npos, ran.output);
   CHECK_MESSAGE(ran.output.find("restart it") != std::string::npos, ran.output);
 }
 
