@@ -57,6 +57,7 @@ class Dictionary {
     std::ifstream file(path);
     if (!file) throw std::runtime_error(path + ": " + std::strerror(errno));
     for (std::string line; std::getline(file, line);) {
+      if (line.find('\0') != std::string::npos) throw std::runtime_error(path + ": not a word list, but a binary file");
       const bool is_name = std::any_of(line.begin(), line.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
       if (!line.empty() && !is_name && !line.ends_with("'s")) words_.push_back(line);
     }

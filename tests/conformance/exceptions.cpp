@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -330,6 +331,52 @@ TEST_CASE_TEMPLATE("nested exceptions arrive nested", Policy, ALL_POLICIES) {
     }
   }
   CHECK(seen == std::vector<std::string>{"runtime_error outermost", "TaskError app::PrivateError", "out_of_range innermost"});
+}
+
+TEST_CASE_TEMPLATE("an exception that a task has from a pool of its own keeps its type", Policy, ALL_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  const auto relay = [](int which) {
+    brood::Pool<brood::InlinePolicy> own;
+    own.submit(
+           [](int n) {
+             try {
+               if (n == 0) throw std::out_of_range("standard");
+               if (n == 1) throw std::system_error(EPERM, std::generic_category(), "standard, with a code");
+               throw app::PrivateError();
+             } catch (const std::out_of_range&) {
+               std::throw_with_nested(std::length_error("around it"));
+             }
+           },
+           which)
+        .get();
+  };
+  try {
+    pool.submit(relay, 0).get();
+    FAIL("no exception");
+  } catch (const std::length_error& error) {
+    CHECK(error.what() == std::string("around it"));
+    CHECK_THROWS_WITH_AS(std::rethrow_if_nested(error), "standard", std::out_of_range);
+  }
+  try {
+    pool.submit(relay, 1).get();
+    FAIL("no exception");
+  } catch (const std::system_error& error) {
+    CHECK(error.code().value() == EPERM);
+  }
+  CHECK_THROWS_AS(pool.submit(relay, 2).get(), brood::TaskError);
+}
+
+TEST_CASE_TEMPLATE("std::regex_error keeps its code", Policy, ALL_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  try {
+    pool.submit([](const std::string& pattern) { return std::regex_match("text", std::regex(pattern)); }, "[").get();
+    FAIL("no exception");
+  } catch (const std::regex_error& error) {
+    CHECK(error.code() == std::regex_constants::error_brack);
+    CHECK(dynamic_cast<const brood::FromTask*>(&error) != nullptr);
+  }
 }
 
 TEST_CASE_TEMPLATE("an exception that can't be rebuilt arrives as TaskError", Policy, WORKER_POLICIES) {

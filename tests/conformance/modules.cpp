@@ -91,6 +91,16 @@ TEST_CASE("an opened library submits callables of its own") {
   CHECK(library.symbol<int(brood::Pool<brood::ForkPolicy>&)>("opened_uses_fork")(fork) == 0);
 }
 
+TEST_CASE("an opened library makes pools of its own") {
+  const support::Leftovers audit;
+  const Opened library;
+  std::string spawn = "?";
+  std::string server = "?";
+  library.symbol<void(std::string&, std::string&)>("opened_makes_pools")(spawn, server);
+  CHECK(spawn == "");
+  CHECK(server == "");
+}
+
 TEST_CASE("a library that is opened before the pool") {
   const support::Leftovers audit;
   const Opened library;

@@ -154,8 +154,20 @@ TEST_CASE_TEMPLATE("in map, items that can't be coded fail alone", Policy, ALL_P
     CHECK(taken[17].failure().kind() == brood::FailureKind::serialization);
     CHECK(given[31].failure().kind() == brood::FailureKind::serialization);
     items[40].fault = app::Fault::encode;
-    CHECK_THROWS_WITH_AS(static_cast<void>(pool.try_map(&take, items, {.chunk_size = chunk})), "can't be encoded",
-                         std::runtime_error);
+    items[0].fault = items[49].fault = app::Fault::encode;
+    const auto before = pool.stats();
+    const auto sent = pool.try_map(&take, items, {.chunk_size = chunk});
+    REQUIRE(sent.size() == 50);
+    for (std::size_t n = 0; n < 50; ++n) {
+      CAPTURE(n);
+      REQUIRE(sent[n].has_value() == (n != 0 && n != 17 && n != 23 && n != 40 && n != 49));
+    }
+    CHECK(pool.stats().failed - before.failed == 5);
+    CHECK(pool.stats().done - before.done == 45);
+    CHECK(sent[40].failure().kind() == brood::FailureKind::serialization);
+    CHECK_MESSAGE(sent[40].failure().message().find("item 40 can't be sent to a worker: can't be encoded") != std::string::npos,
+                  sent[40].failure().message());
+    CHECK_THROWS_WITH_AS(pool.map(&take, items, {.chunk_size = chunk}), "can't be encoded", std::runtime_error);
     still_works(pool);
   }
 }
@@ -182,6 +194,10 @@ TEST_CASE_TEMPLATE("arguments beyond max_message_bytes are thrown by submit", Po
   CHECK(pool.submit(length, std::string(500, 'x')).get() == 500);
   CHECK_THROWS_AS(pool.map(length, std::vector{std::string(10, 'x'), std::string(2000, 'x')}), brood::MessageTooLarge);
   CHECK(pool.map(length, std::vector<std::string>(100, std::string(500, 'x'))) == std::vector<std::size_t>(100, 500));
+  const auto outcomes = pool.try_map(length, std::vector{std::string(10, 'x'), std::string(2000, 'x'), std::string("y")});
+  CHECK(outcomes[0].value() == 10);
+  CHECK(outcomes[1].failure().kind() == brood::FailureKind::too_large);
+  CHECK(outcomes[2].value() == 1);
 }
 
 TEST_CASE_TEMPLATE("a result beyond max_message_bytes fails its task", Policy, ALL_POLICIES) {

@@ -160,7 +160,7 @@ TEST_CASE_TEMPLATE("a server that is killed is started again for the next task",
     const auto stats = pool.stats();
     CHECK(stats.server_pid != server);
     CHECK(stats.server_pid != 0);
-    for (const auto& preload : stats.preloads) CHECK(preload.built == 1);
+    for (const auto& preload : stats.preloads) CHECK(preload.built == static_cast<std::uint64_t>(round) + 2);
     if constexpr (std::is_same_v<Policy, support::ForkServerWithPreloads>) {
       CHECK(pool.submit([] { return brood::preloaded<support::Numbers>().built_in; }).get() == stats.server_pid);
     }

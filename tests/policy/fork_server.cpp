@@ -64,6 +64,23 @@ struct LeavesThread {
   }
   int value = 5;
 };
+struct ChangesSignals {
+  ChangesSignals() {
+    ::signal(SIGINT, SIG_DFL);
+    for (const int signal : {SIGUSR1, SIGPIPE, SIGCHLD}) ::signal(signal, SIG_IGN);
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  }
+};
+struct EndsItsThread {
+  EndsItsThread() { ::pthread_exit(nullptr); }
+};
+struct ClosesAll {
+  ClosesAll() {
+    for (int fd = 3; fd < 100; ++fd) ::close(fd);
+  }
+};
 struct JoinsThread {
   JoinsThread() {
     std::thread([this] { value = 6; }).join();
@@ -77,6 +94,13 @@ struct Unreadable {
 };
 
 }  // namespace app
+
+namespace {
+struct Twin {
+  int value = 1;
+};
+}  // namespace
+int value_of_other_twin();  // other_twin.cpp
 
 TEST_CASE("a Preload is built once, by the server, and seen by 64 workers") {
   const support::Leftovers audit;
@@ -166,7 +190,7 @@ TEST_CASE("workers share a Preload copy-on-write: a change stays in its worker")
 }
 
 TEST_CASE_TEMPLATE("a Preload that can't be built is a PreloadError that names it", Bad, app::Throws, app::ThrowsInt, app::Exits,
-                   app::ExitsByFunction, app::Crashes, app::Hangs, app::LeavesThread) {
+                   app::ExitsByFunction, app::Crashes, app::Hangs, app::LeavesThread, app::EndsItsThread, app::ClosesAll) {
   const support::Leftovers audit;
   const std::string type(brood::detail::type_name<Bad>());
   std::string cause;
@@ -177,6 +201,8 @@ TEST_CASE_TEMPLATE("a Preload that can't be built is a PreloadError that names i
   if (std::is_same_v<Bad, app::Crashes>) cause = "SIGSEGV";
   if (std::is_same_v<Bad, app::Hangs>) cause = "start_timeout";
   if (std::is_same_v<Bad, app::LeavesThread>) cause = "1 thread";
+  if (std::is_same_v<Bad, app::EndsItsThread>) cause = "code 0";
+  if (std::is_same_v<Bad, app::ClosesAll>) cause = "somebody closed its descriptors";
   const auto limit = std::is_same_v<Bad, app::Hangs> ? std::chrono::milliseconds(400) : std::chrono::milliseconds(20'000);
   try {
     // the Preload before it is fine, the one behind it never built
@@ -188,6 +214,35 @@ TEST_CASE_TEMPLATE("a Preload that can't be built is a PreloadError that names i
     CHECK_MESSAGE(text.find(type) != std::string::npos, text);
     CHECK_MESSAGE(text.find(cause) != std::string::npos, text);
   }
+}
+
+TEST_CASE("workers start with clean signals, whatever a Preload has done to them") {
+  const support::Leftovers audit;
+  brood::Pool<brood::ForkServerPolicy<app::ChangesSignals>> pool({.workers = 1});
+  const auto unusual = pool.submit([] {
+                             std::vector<int> found;
+                             sigset_t mask;
+                             ::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+                             for (const int signal : {SIGINT, SIGUSR1, SIGPIPE, SIGCHLD, SIGTERM}) {
+                               struct sigaction now {};
+                               ::sigaction(signal, nullptr, &now);
+                               const auto wanted = signal == SIGINT ? SIG_IGN : SIG_DFL;
+                               if (now.sa_handler != wanted || ::sigismember(&mask, signal) == 1) found.push_back(signal);
+                             }
+                             return found;
+                           })
+                           .get();
+  CHECK(unusual.empty());
+  const auto died = pool.submit([] { ::raise(SIGKILL); }).outcome();  // ends are still reported
+  CHECK(died.failure().signal() == SIGKILL);
+}
+
+TEST_CASE("Preloads with the same name in two source files are two") {
+  const support::Leftovers audit;
+  CHECK(brood::preloaded<Twin>().value == 1);
+  brood::Pool<brood::ForkServerPolicy<Twin>> pool({.workers = 1});
+  CHECK(pool.submit([] { return brood::preloaded<Twin>().value; }).get() == 1);
+  CHECK(pool.submit(&value_of_other_twin).get() == 77);
 }
 
 TEST_CASE("ForkServerPolicy::allow_threads lets a Preload leave threads") {

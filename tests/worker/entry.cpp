@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // brood::init: programs that start themselves again. Each is a program of its own inside this executable.
 #include <errno.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -63,6 +65,14 @@ void report_policies() {
 }
 
 const std::string all_work = "ForkPolicy works\nSpawnPolicy works\nForkServerPolicy works\nForkServerWithPreloads works\n";
+
+struct LeavesThread {
+  LeavesThread() {
+    std::thread([] {
+      for (;;) ::pause();
+    }).detach();
+  }
+};
 
 bool hides_proc() {
   return ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
@@ -133,6 +143,25 @@ const support::Program replaces_itself("replaces-itself", [](int argc, char** ar
     if (before.submit(&add_one, n).get() != n + 1) std::puts("wrong");
   }
   return 0;
+});
+
+const support::Program library_without_init("library-without-init", [](int, char**) {
+  std::puts("main");
+  void* const library = ::dlopen(BROOD_TEST_OPENED_PATH, RTLD_NOW);
+  std::string spawn;
+  std::string server;
+  reinterpret_cast<void (*)(std::string&, std::string&)>(::dlsym(library, "opened_makes_pools"))(spawn, server);
+  std::printf("%s\n%s\n", spawn.c_str(), server.c_str());
+  return 0;
+});
+
+const support::Program threads_without_proc("threads-without-proc", [](int argc, char** argv) -> int {
+  brood::init(argc, argv);
+  if (!hides_proc()) return 77;
+  std::thread([] {}).join();
+  const auto fork = attempt<brood::ForkPolicy>();
+  std::printf("ForkPolicy %s\n%s\n", fork.c_str(), attempt<brood::ForkServerPolicy<LeavesThread>>().c_str());
+  end_without_proc();
 });
 
 const support::Program without_proc("without-proc", [](int argc, char** argv) -> int {
@@ -256,12 +285,34 @@ TEST_CASE("a program that never calls init: InitMissing with the line to add, an
   CHECK_MESSAGE(ran.output.find("child") == std::string::npos, ran.output);
 }
 
+TEST_CASE("a program that never calls init, but has a library that makes pools: InitMissing, and one process for each") {
+  const support::Leftovers audit;
+  const support::Ran ran = support::run_program({support::own_path(), program("library-without-init")});
+  const std::string text = "brood::init(argc, argv);";
+  const auto first = ran.output.find(text);
+  CHECK_MESSAGE(first != std::string::npos, ran.output);
+  CHECK_MESSAGE(ran.output.find(text, first + 1) != std::string::npos, ran.output);
+  CHECK(ran.status.describe() == "exited with code 0");
+}
+
+TEST_CASE("without /proc threads are seen all the same") {
+  const support::Leftovers audit;
+  const support::Ran ran = support::run_program({support::own_path(), program("threads-without-proc")});
+  if (ran.status.exited() && ran.status.code() == 77) {
+    MESSAGE("skipped: /proc can't be unmounted here (needs root)");
+    return;
+  }
+  CHECK_MESSAGE(("\n" + ran.output).find("\nForkPolicy works\n") != std::string::npos, ran.output);
+  CHECK_MESSAGE(ran.output.find("LeavesThread") != std::string::npos, ran.output);
+  CHECK_MESSAGE(ran.output.find("it left threads running; threads do not survive a fork") != std::string::npos, ran.output);
+}
+
 TEST_CASE("a program that reaches init in the host only does not multiply") {
   const support::Leftovers audit;
   const support::Ran ran = support::run_program({support::own_path(), program("forks-a-bomb")});
   CHECK_MESSAGE(ran.output.find("generation 2") != std::string::npos, ran.output);
   CHECK_MESSAGE(ran.output.find("generation 3") == std::string::npos, ran.output);
-  CHECK_MESSAGE(ran.output.find("LaunchError") != std::string::npos, ran.output);
+  CHECK_MESSAGE(ran.output.find("InitMissing") != std::string::npos, ran.output);
 }
 
 TEST_CASE("init may be called again") {

@@ -28,6 +28,22 @@ constexpr std::string_view type_name() noexcept {
   return text.substr(start, end - start);
 }
 
+/// Tells types with the same name apart that are local to their source files. Other types may have several keys, one in
+/// each shared library.
+template <class T>
+const void* type_key() noexcept {
+  static const char key = 0;
+  return &key;
+}
+
+/// Whether a type may share its name with another one: it is in an unnamed namespace, or has no name.
+constexpr bool is_local_name(std::string_view name) noexcept {
+  for (const std::string_view mark : {"anonymous", "unnamed", "lambda"}) {
+    if (name.find(mark) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
 /// A mangled name (from type_info or dladdr) in readable form; the name itself when it can't be read.
 inline std::string demangled(const char* mangled) {
   int status = 0;

@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <sys/syscall.h>
 
+#include <array>
 #include <csignal>
 #include <span>
 #include <string>
@@ -25,8 +26,29 @@ inline constexpr int first_handed_fd = 3;
 /// The image of this program, to be executed.
 inline Fd open_own_image() {
   int fd = retried("open", [] { return ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC); });
-  if (fd < 0) fd = retried("open", [] { return ::open(ModuleTable::program_path(), O_RDONLY | O_CLOEXEC); });
+  // a program that may be executed but not read
+  if (fd < 0) fd = retried("open", [] { return ::open("/proc/self/exe", O_PATH | O_CLOEXEC); });
+  if (fd < 0) fd = retried("open", [] { return ::open(ModuleTable::program_path(), O_PATH | O_CLOEXEC); });
   return own("open(/proc/self/exe)", fd);
+}
+
+/// The arguments of this program, for code that main's can't reach; its name alone where /proc is not mounted.
+inline std::vector<std::string> read_own_arguments() {
+  std::vector<std::string> result;
+  const int fd = retried("open", [] { return ::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC); });
+  if (fd >= 0) {
+    const Fd file = own("open(/proc/self/cmdline)", fd);
+    std::string text;
+    std::array<char, 4096> part;
+    for (;;) {
+      const auto size = retried("read", [&] { return ::read(file.get(), part.data(), part.size()); });
+      if (size <= 0) break;
+      text.append(part.data(), static_cast<std::size_t>(size));
+    }
+    for (std::size_t at = 0; at < text.size(); at = text.find('\0', at) + 1) result.emplace_back(text.c_str() + at);
+  }
+  if (result.empty()) result.emplace_back(ModuleTable::program_path());
+  return result;
 }
 
 /// Starts this program as a child without copying any page table, whatever this process' size and threads: vfork

@@ -2,7 +2,7 @@
 // internal
 #pragma once
 
-#include <sys/single_threaded.h>
+#include <sched.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -15,10 +15,14 @@ namespace brood::detail {
 /// How many threads of this process are the library's own helpers.
 inline constinit std::atomic<int> helper_threads{0};
 
-/// How many threads this process has; 0 when nobody can tell (no /proc, and there has been a second thread).
+/// Whether this process has one thread, without /proc: the kernel lets a process unshare its thread group only if it is
+/// alone in it, and then does nothing (unshare(2)). False where that call is forbidden.
+inline bool is_single_threaded() noexcept { return ::unshare(CLONE_THREAD) == 0; }
+
+/// How many threads this process has; 0 when that is not to be seen, because /proc is not mounted and there are several.
 inline int count_threads() noexcept {
   const int fd = retried("open", [] { return ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC); });
-  if (fd < 0) return __libc_single_threaded ? 1 : 0;
+  if (fd < 0) return is_single_threaded() ? 1 : 0;
   char text[1024];
   const ssize_t size = retried("read", [&] { return ::read(fd, text, sizeof text - 1); });
   ::close(fd);

@@ -31,7 +31,7 @@ struct PreloadOrder {
 };
 
 /// Builds one Preload in the server and tells the host. A failure is told, and ends the server.
-inline void build_one_preload(Server& server, std::int32_t index, std::string_view type, const PreloadOrder& order,
+inline void build_one_preload(Server& server, std::int32_t index, PreloadedObject preload, const PreloadOrder& order,
                               bool allow_threads) {
   const auto say = [&](const ControlMessage& message) { server.control.send(message.bytes()); };
   const auto give_up = [&](const std::string& why) {
@@ -42,7 +42,8 @@ inline void build_one_preload(Server& server, std::int32_t index, std::string_vi
   const std::uint64_t started = monotonic_ns();
   try {
     Reader arguments(std::as_bytes(std::span(order.arguments)));
-    server.preloaded.push_back({type, order.build(arguments)});
+    preload.object = order.build(arguments);
+    server.preloaded.push_back(preload);
   } catch (const abi::__forced_unwind&) {
     throw;
   } catch (...) {
@@ -55,18 +56,21 @@ inline void build_one_preload(Server& server, std::int32_t index, std::string_vi
   if (!allow_threads) {
     int threads = count_threads();
     // one that has been joined may be listed for a moment longer
-    for (int looks = 0; threads > 1 && looks < 100; ++looks) {
+    for (int looks = 0; threads != 1 && looks < 100; ++looks) {
       timespec moment{0, 500'000};
       ::nanosleep(&moment, nullptr);
       threads = count_threads();
     }
-    if (threads > 1) {
-      give_up("it left " + std::to_string(threads - 1) + (threads == 2 ? " thread" : " threads") +
+    if (threads != 1) {
+      const std::string count = threads == 0 ? "" : std::to_string(threads - 1) + " ";
+      give_up("it left " + count + (threads == 2 ? "thread" : "threads") +
               " running; threads do not survive a fork, so the workers would not have them. Join them in the "
               "constructor, or set ForkServerPolicy's allow_threads");
     }
   }
-  say(ControlMessage::make(ControlType::built, {}, index, time));
+  if (server.control.send(ControlMessage::make(ControlType::built, {}, index, time).bytes()) != ControlSocket::Sent::yes) {
+    leave(exit_code_of_lost_server);
+  }
 }
 
 }  // namespace detail
@@ -123,13 +127,13 @@ class ForkServerPolicy {
     context.preloaded = &server.preloaded;
     const detail::ContextScope scope(context);
     [[maybe_unused]] std::int32_t index = 0;
-    [[maybe_unused]] const auto build_next = [&](std::string_view type) {
+    [[maybe_unused]] const auto build_next = [&](detail::PreloadedObject preload) {
       detail::PreloadOrder next;
       next.build = reinterpret_cast<detail::BuildPreload>(detail::read_code(sent));
       next.arguments = sent.text();
-      detail::build_one_preload(server, index++, type, next, threads_allowed);
+      detail::build_one_preload(server, index++, preload, next, threads_allowed);
     };
-    (build_next(detail::type_name<Preload>()), ...);
+    (build_next({detail::type_name<Preload>(), detail::type_key<Preload>(), nullptr}), ...);
   }
 
   /// A worker: a copy of the server.

@@ -34,12 +34,32 @@ using detail::WorkerChannel;
 
 namespace detail {
 
+/// How a program ends that was started as a server, did not call init, and came to a pool.
+inline constexpr int exit_code_without_init = 71;
+
+inline std::string init_missing_text(const std::string& policy) {
+  return "Pool<" + policy +
+         "> starts this program again, but main did not call brood::init before the pool was made. Add this as the first "
+         "line of main:  brood::init(argc, argv);  (or link the CMake target brood::auto_init)";
+}
+
+/// Throws InitMissing when the program has not called init. Code in a shared library may not be able to see that: it has
+/// its own copy of the library's variables. Then the program is started, and its first pool ends it here.
+inline void require_init(const std::string& policy) {
+  if (entry_state.initialized) return;
+  if (const auto header = peek_hand_over(); header && header->parent == ::getppid()) ::_exit(exit_code_without_init);
+  const auto module = ModuleTable::instance().containing(reinterpret_cast<const void*>(&init_missing_text));
+  if (module == nullptr || module->path.empty()) throw InitMissing(init_missing_text(policy));
+}
+
 class LocalServer final : public WorkerSource {
  public:
   enum class State { launching, preparing, serving, stopping, ended };
+  /// What the server is a process of.
+  enum class Made { by_fork, by_exec };
 
-  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads)
-      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)) {
+  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made)
+      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)), made_(made) {
     for (std::string& type : preloads) preloads_.push_back({std::move(type), {}, 0});
   }
 
@@ -72,11 +92,12 @@ class LocalServer final : public WorkerSource {
           }
           return fail(end_cause());
         case Packet::Outcome::ended: {
-          const bool leaving = state_ == State::stopping;
-          if (!leaving && !ended()) {
-            kill_server();  // it has lost its way to us: its workers end with it
+          // most end just after it; one that has lost its way to us and lives on is killed, and its workers with it
+          if (!wait_for_end(state_ == State::stopping ? stop_patience : lost_patience)) {
+            lost_ = state_ != State::stopping;
+            kill_server();
+            wait_for_end(stop_patience);
           }
-          wait_for_end(stop_patience);
           return fail(end_cause());
         }
         case Packet::Outcome::violated: return violated();
@@ -131,7 +152,7 @@ class LocalServer final : public WorkerSource {
                            std::to_string(pid_) + ") and will be killed; raise the bound, or see what it waits for",
                        type));
     }
-    if (state_ == State::launching) {
+    if (state_ == State::launching && made_ == Made::by_exec) {
       return std::make_exception_ptr(
           LaunchError("the server of " + policy_ + " (pid " + std::to_string(pid_) + ") " + bound +
                           ": it has not reached brood::init; make it the first line of main, and see what static "
@@ -144,6 +165,7 @@ class LocalServer final : public WorkerSource {
 
  private:
   static constexpr std::chrono::milliseconds stop_patience{500};
+  static constexpr std::chrono::milliseconds lost_patience{200};
 
   /// Through the pidfd where there is one: somebody else in the host may have reaped it, and its number be another's.
   void kill_server() noexcept {
@@ -183,7 +205,8 @@ class LocalServer final : public WorkerSource {
 
   /// Why the server has ended without a word.
   std::exception_ptr end_cause() const {
-    const std::string how = end_.status.describe();
+    const bool lost = lost_ || (end_.status.exited() && end_.status.code() == exit_code_of_lost_server);
+    const std::string how = lost ? "lost its control socket: somebody closed its descriptors" : end_.status.describe();
     if (building_) {
       const std::string& type = preloads_[*building_].type;
       return std::make_exception_ptr(PreloadError(
@@ -192,7 +215,10 @@ class LocalServer final : public WorkerSource {
           type));
     }
     const std::string who = "the server of " + policy_ + " (pid " + std::to_string(pid_) + ") " + how;
-    if (state_ == State::launching) {
+    if (end_.status.exited() && end_.status.code() == exit_code_without_init) {
+      return std::make_exception_ptr(InitMissing(init_missing_text(policy_)));
+    }
+    if (state_ == State::launching && made_ == Made::by_exec) {
       return std::make_exception_ptr(LaunchError(
           who + " before it reached brood::init; make it the first line of main, before anything that may end the program",
           "server start", 0));
@@ -268,6 +294,8 @@ class LocalServer final : public WorkerSource {
   std::vector<PreloadStats> preloads_;
   std::optional<std::size_t> building_;
   State state_ = State::launching;
+  Made made_;
+  bool lost_ = false;  ///< it closed its end of the control socket, and did not end by itself
   bool reaped_ = false;
   bool drained_ = false;  ///< the socket was read once more after the end
   Ended end_;
@@ -291,11 +319,7 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions&, const Writer&
                                              std::vector<std::string> preloads = {}) {
   using namespace detail;
   const std::string policy(P::name);
-  if (!entry_state.initialized) {
-    throw InitMissing("Pool<" + policy +
-                      "> starts this program again, but main did not call brood::init before the pool was made. Add this "
-                      "as the first line of main:  brood::init(argc, argv);  (or link the CMake target brood::auto_init)");
-  }
+  require_init(policy);
   if (process_depth >= max_depth) {
     throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...",
                       "nesting", 0);
@@ -315,8 +339,8 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions&, const Writer&
     auto [host, server] = ControlSocket::make_pair();
     std::vector<int> handed{hand_over.get(), server.fd()};
     if (own_pidfd) handed.push_back(own_pidfd.get());
-    const pid_t pid = spawn_own_image(handed, entry_state.arguments);
-    return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads));
+    const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments());
+    return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads), LocalServer::Made::by_exec);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());
@@ -351,7 +375,8 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
                       host_is_threaded);
       }
     }
-    return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{});
+    return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{},
+                                         LocalServer::Made::by_fork);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());

@@ -52,8 +52,8 @@ struct LaunchOptions {
 /// A Preload that the server has built.
 struct PreloadStats {
   std::string type;                  ///< its name as the compiler spells it
-  std::chrono::nanoseconds time{0};  ///< how long its constructor took
-  std::uint64_t built = 0;           ///< how often it was built: 1 per server that has been started
+  std::chrono::nanoseconds time{0};  ///< how long its constructor took, the last time
+  std::uint64_t built = 0;           ///< how often it was built: once by each server that the pool has had
 };
 
 /// The host's ends of what it shares with one worker.

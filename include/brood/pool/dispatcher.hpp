@@ -104,6 +104,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   PoolStats stats();
   /// Items of chunks that came back as failures: counted as done when they arrived.
   void count_failed_items(std::uint64_t count);
+  /// An item of a map could not be sent.
+  void count_refused_item();
   /// Ends everything: no task may be outstanding. Within stop_grace and a second.
   void shut_down();
   /// After a shutdown that failed: lets go of the helper thread, so that the rest ends with the last future.
@@ -181,6 +183,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::uint32_t add_source(std::unique_ptr<WorkerSource> impl, bool snapshot);
   Source* find_source(std::uint32_t id);
   void hear_source(std::uint32_t id);
+  void count_preloads(const Source& source);
   void end_source(Source& source, const std::exception_ptr& cause);
   void supervise();
   void supervise_source(Source& source);
@@ -248,6 +251,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::vector<std::uint32_t> idle_;           ///< may be out of date: entries are checked when they are used
   std::vector<std::unique_ptr<Source>> sources_;
   std::uint32_t main_source_ = 0;  ///< 0: none just now
+  std::vector<PreloadStats> preloads_;  ///< built by all main sources so far
   std::uint32_t next_source_ = 1;
   std::set<std::tuple<Clock::time_point, std::uint32_t, std::uint64_t>> slot_timers_;
 

@@ -120,6 +120,11 @@ inline void Dispatcher::count_failed_items(std::uint64_t count) {
   failed_ += count;
 }
 
+inline void Dispatcher::count_refused_item() {
+  const Lock lock(mutex_);
+  ++failed_;
+}
+
 inline std::string Dispatcher::where(const Task& task, const Slot* slot) {
   std::string text = task.text();
   if (slot != nullptr && slot->pid != 0) text += " in worker " + std::to_string(slot->pid);

@@ -296,8 +296,8 @@ inline PoolStats Dispatcher::stats() {
   PoolStats stats;
   if (const Source* const source = find_source(main_source_)) {
     stats.server_pid = source->impl->server_pid();
-    stats.preloads = source->impl->preloads();
   }
+  stats.preloads = preloads_;
   each_slot([&](const Slot& slot) {
     if (slot.pid == 0) return;
     WorkerStats worker;

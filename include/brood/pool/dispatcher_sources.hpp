@@ -11,6 +11,17 @@
 
 namespace brood::detail {
 
+/// What to do about an error of a system call that starts a process.
+inline std::string advice_for(int error) {
+  switch (error) {
+    case EAGAIN:
+    case ENOMEM: return "; the limits of processes and memory may be reached (ulimit -u, the cgroup's pids.max)";
+    case EMFILE:
+    case ENFILE: return "; the limit of open files may be reached (ulimit -n)";
+    default: return "";
+  }
+}
+
 inline void Dispatcher::launch() {
   Lock lock(mutex_);
   launch_main();
@@ -82,6 +93,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
       case SourceEvent::Kind::ready:
         source->state = Source::State::ready;
         source->deadline = Clock::time_point::max();
+        if (!source->snapshot) count_preloads(*source);
         break;
       case SourceEvent::Kind::failed: return end_source(*source, event->cause);
       case SourceEvent::Kind::started:
@@ -100,9 +112,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         start_failed(*source, std::make_exception_ptr(LaunchError(
                                   "no worker could be started: " + event->stage + " failed in the server (pid " +
                                       std::to_string(source->impl->server_pid()) + "): " +
-                                      (meaning != nullptr ? meaning : "unknown error") +
-                                      "; the limits of processes and memory may be reached (ulimit -u, the cgroup's "
-                                      "pids.max)",
+                                      (meaning != nullptr ? meaning : "unknown error") + advice_for(event->error),
                                   event->stage, event->error)));
         break;
       }
@@ -111,6 +121,13 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         break;
     }
   }
+}
+
+/// Each server builds the Preloads anew.
+inline void Dispatcher::count_preloads(const Source& source) {
+  std::vector<PreloadStats> built = source.impl->preloads();
+  for (std::size_t at = 0; at < built.size() && at < preloads_.size(); ++at) built[at].built += preloads_[at].built;
+  preloads_ = std::move(built);
 }
 
 /// A server has ended or never came up. Its workers end with it.
@@ -270,8 +287,7 @@ inline Slot* Dispatcher::start_worker(Source& source) {
     poller_.add(ends->results.get(), EPOLLIN, tag(Tag::results, slot->index, slot->generation));
   } catch (const SystemError& error) {
     start_failed(source, std::make_exception_ptr(LaunchError(
-                             std::string("no worker could be started: ") + error.what() +
-                                 "; the host may have reached its limit of open files (ulimit -n)",
+                             std::string("no worker could be started: ") + error.what() + advice_for(error.code().value()),
                              error.call(), error.code().value())));
     return nullptr;
   } catch (const std::exception& error) {

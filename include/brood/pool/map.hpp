@@ -132,24 +132,31 @@ class Map {
     const auto end = std::ranges::end(range_);
     loop(stop_at_failure, [&] {
       if (it == end) return false;
-      Chunk chunk = begin_chunk();
+      Chunk chunk;
+      chunk.base = results_.size();
       Writer out;
       out.raw(code_of<&run_items<F, Arguments, Result>>());
       write_callable<F>(out, f_);
       chunk.head = out.size();
       const std::size_t size = sizer_.next(left);
       std::uint32_t count = 0;
-      for (; count < size && it != end; ++it, ++count) {
-        write_item(out, *it);
-        if (out.size() > max_chunk_bytes) {
-          ++it;
-          ++count;
-          break;
-        }
+      std::optional<Failure> refused;  // of the item behind the chunk's last: it can't travel
+      while (count < size && it != end && !refused && out.size() <= max_chunk_bytes) {
+        refused = write_item(out, *it, chunk.base + count);
+        ++it;
+        if (!refused) ++count;
       }
-      if (left) *left -= std::min<std::uint64_t>(*left, count);
-      chunk.payload = shared_bytes(std::move(out));
-      send(std::move(chunk), count);
+      if (left) *left -= std::min<std::uint64_t>(*left, count + (refused ? 1U : 0U));
+      const std::size_t behind = chunk.base + count;
+      if (count != 0) {
+        chunk.payload = shared_bytes(std::move(out));
+        send(std::move(chunk), count);
+      }
+      if (refused) {
+        results_.resize(behind + 1);
+        fail(behind, *refused);
+        dispatcher_->count_refused_item();
+      }
       return true;
     });
   }
@@ -196,24 +203,35 @@ class Map {
     });
   }
 
-  Chunk begin_chunk() {
-    Chunk chunk;
-    chunk.base = results_.size();
-    return chunk;
-  }
-
-  void write_item(Writer& out, Ref item) {
+  /// Writes item number `index`. When it can't be written, or is too large, `out` is as it was, and the answer is why.
+  std::optional<Failure> write_item(Writer& out, Ref item, std::size_t index) {
     const std::size_t at = out.size();
-    out.count(0);
-    if constexpr (Item::spread) {
-      std::apply([&](auto&&... part) { WriteArguments<Arguments>::to(out, std::forward<decltype(part)>(part)...); },
-                 std::forward<Ref>(item));
-    } else {
-      WriteArguments<Arguments>::to(out, std::forward<Ref>(item));
+    FailureRecord record;
+    record.kind = FailureKind::serialization;
+    try {
+      out.count(0);
+      if constexpr (Item::spread) {
+        std::apply([&](auto&&... part) { WriteArguments<Arguments>::to(out, std::forward<decltype(part)>(part)...); },
+                   std::forward<Ref>(item));
+      } else {
+        WriteArguments<Arguments>::to(out, std::forward<Ref>(item));
+      }
+      const std::uint64_t size = out.size() - at - sizeof(std::uint64_t);
+      std::memcpy(out.bytes().data() + at, &size, sizeof size);
+      require_size(*dispatcher_, name_of<F>(f_), size);
+      return std::nullopt;
+    } catch (const std::exception& error) {
+      if (dynamic_cast<const MessageTooLarge*>(&error) != nullptr) record.kind = FailureKind::too_large;
+      record.message = error.what();
+      record.cause = std::current_exception();
+    } catch (...) {
+      record.message = "its Serializer threw something that is no exception";
+      record.cause = std::current_exception();
     }
-    const std::uint64_t size = out.size() - at - sizeof(std::uint64_t);
-    std::memcpy(out.bytes().data() + at, &size, sizeof size);
-    require_size(*dispatcher_, name_of<F>(f_), size);
+    out.bytes().truncate(at);
+    record.where = name_of<F>(f_).text() + ", item " + std::to_string(index);
+    record.message = record.where + " can't be sent to a worker: " + record.message;
+    return Failure(std::move(record));
   }
 
   void send(Chunk chunk, std::uint32_t count) {

@@ -22,7 +22,7 @@ struct PoolOptions {
   /// The largest call, and the largest result, in bytes; a larger one is a MessageTooLarge for its task.
   std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
   /// Called in each worker before its first task: a function or a captureless lambda. One that throws or ends the
-  /// process makes the start fail (LaunchError).
+  /// process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
   void (*on_worker_start)() = nullptr;
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";

@@ -30,7 +30,7 @@ struct WorkerStats {
 /// A pool at one moment.
 struct PoolStats {
   pid_t server_pid = 0;                ///< 0 when there is no server just now
-  std::vector<PreloadStats> preloads;  ///< what the server has built, in order
+  std::vector<PreloadStats> preloads;  ///< what its servers have built, in order
   std::vector<WorkerStats> workers;    ///< the workers that have a process, by index
   std::size_t queued = 0;              ///< tasks that no worker has started
   std::size_t running = 0;             ///< tasks that a worker has started

@@ -56,25 +56,19 @@ struct MemberSignature<R (C::*)(P...)> {
   using type = Params<P...>;
 };
 template <class R, class C, class... P>
-struct MemberSignature<R (C::*)(P...) const> {
-  using type = Params<P...>;
-};
+struct MemberSignature<R (C::*)(P...) const> : MemberSignature<R (C::*)(P...)> {};
 template <class R, class C, class... P>
-struct MemberSignature<R (C::*)(P...) noexcept> {
-  using type = Params<P...>;
-};
+struct MemberSignature<R (C::*)(P...)&> : MemberSignature<R (C::*)(P...)> {};
 template <class R, class C, class... P>
-struct MemberSignature<R (C::*)(P...) const noexcept> {
-  using type = Params<P...>;
-};
+struct MemberSignature<R (C::*)(P...) const&> : MemberSignature<R (C::*)(P...)> {};
 template <class R, class C, class... P>
-struct MemberSignature<R (C::*)(P...)&> {
-  using type = Params<P...>;
-};
+struct MemberSignature<R (C::*)(P...) noexcept> : MemberSignature<R (C::*)(P...)> {};
 template <class R, class C, class... P>
-struct MemberSignature<R (C::*)(P...) const&> {
-  using type = Params<P...>;
-};
+struct MemberSignature<R (C::*)(P...) const noexcept> : MemberSignature<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...) & noexcept> : MemberSignature<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct MemberSignature<R (C::*)(P...) const & noexcept> : MemberSignature<R (C::*)(P...)> {};
 
 template <class F>
   requires requires { typename MemberSignature<decltype(&F::operator())>::type; }

@@ -19,6 +19,7 @@ namespace detail {
 /// A Preload that stands ready.
 struct PreloadedObject {
   std::string_view type;
+  const void* key = nullptr;  ///< type_key of its type, where it was asked for
   const void* object = nullptr;
 };
 

@@ -48,6 +48,9 @@ inline bool flushes_all_streams = true;
 /// The exit code of a worker or a server that could not go on: the library's own part of it failed, not a task.
 inline constexpr int exit_code_of_broken_worker = 70;  // EX_SOFTWARE of sysexits.h
 
+/// The exit code of a server that can't reach its host any more, although it lives.
+inline constexpr int exit_code_of_lost_server = 74;  // EX_IOERR
+
 /// For the outermost frame of a server or a worker: whatever unwinds it (pthread_exit(3) in a task) ends the process
 /// here, before it reaches the frames of the host that a forked child has below.
 class LeaveAtEnd {

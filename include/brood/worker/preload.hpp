@@ -93,7 +93,8 @@ const T& preloaded() {
   const auto* const context = detail::current_context();
   if (context != nullptr && context->preloaded != nullptr) {
     for (const detail::PreloadedObject& each : *context->preloaded) {
-      if (each.type == detail::type_name<T>()) return *static_cast<const T*>(each.object);
+      if (each.type != detail::type_name<T>()) continue;
+      if (!detail::is_local_name(each.type) || each.key == detail::type_key<T>()) return *static_cast<const T*>(each.object);
     }
   }
   if constexpr (std::default_initializable<T>) {

@@ -118,14 +118,30 @@ class ExceptionRegistry {
   std::vector<ExceptionType> types_;
 };
 
-/// The name of the type behind `std::throw_with_nested`, which wraps it.
-inline std::string_view without_nesting(std::string_view name) noexcept {
-  for (const std::string_view wrapper : {"std::_Nested_exception<", "std::__1::__nested<", "std::__nested<"}) {
-    if (name.starts_with(wrapper) && name.ends_with('>')) {
+/// Where the first of a list of template arguments ends.
+inline std::size_t end_of_argument(std::string_view list) noexcept {
+  int depth = 0;
+  for (std::size_t at = 0; at < list.size(); ++at) {
+    const char c = list[at];
+    if (depth == 0 && (c == ',' || c == '>')) return at;
+    if (c == '<' || c == '(') ++depth;
+    if (c == '>' || c == ')') --depth;
+  }
+  return list.size();
+}
+
+/// The name of the type behind those that wrap it: std::throw_with_nested's, and ours, when a task hands on what a task
+/// of a pool of its own threw.
+inline std::string_view without_wrappers(std::string_view name) noexcept {
+  for (bool wrapped = true; wrapped;) {
+    wrapped = false;
+    for (const std::string_view wrapper : {"std::_Nested_exception<", "std::__1::__nested<", "std::__nested<",
+                                           "brood::detail::Remote<", "brood::detail::WithText<", "brood::detail::WithNested<"}) {
+      if (!name.starts_with(wrapper)) continue;
       name.remove_prefix(wrapper.size());
-      name.remove_suffix(1);
+      name = name.substr(0, end_of_argument(name));
       while (name.ends_with(' ')) name.remove_suffix(1);
-      break;
+      wrapped = true;
     }
   }
   return name;

@@ -55,7 +55,7 @@ class ServerLoop {
   /// Serves until the host says stop or is gone.
   void run() {
     block_all_signals();
-    restore_child_signal();
+    reset_dispositions();  // a Preload may have changed them; workers start clean, and ends must be reported
     child_signals_ = make_child_signal_fd();
     ::prctl(PR_SET_PDEATHSIG, 0);  // from here on the host is watched, not the thread of it that launched us
     say(ControlMessage::make(ControlType::ready));
@@ -81,13 +81,6 @@ class ServerLoop {
   /// Without a pidfd of the host, its end shows by a new parent, which has to be looked for.
   int watch_interval() const noexcept { return server_.host_pidfd ? -1 : host_check_ms; }
   bool host_lives() const noexcept { return server_.host_pidfd || ::getppid() == server_.host; }
-
-  /// A Preload may have asked the kernel to reap by itself; then nobody would learn how a worker ended.
-  static void restore_child_signal() noexcept {
-    struct sigaction standard {};
-    standard.sa_handler = SIG_DFL;
-    ::sigaction(SIGCHLD, &standard, nullptr);
-  }
 
   /// The host is gone: nobody may survive it, and no zombie be left to whoever inherits orphans.
   [[noreturn]] void die() noexcept {
@@ -244,7 +237,9 @@ class ServerLoop {
   if (!die_with_parent(parent)) ::_exit(0);
   unblock_all_signals();
   name_process("brood-worker");
-  ++process_depth;
+  process_depth = server.depth + 1;
+  server.control.close();  // a server's code may be in a library that has its own list of the descriptors below
+  server.host_pidfd.reset();
   const std::array<int, 3> kept{channel.tasks.get(), channel.results.get(), channel.status.get()};
   library_descriptors.for_each([&](int fd) {
     if (std::find(kept.begin(), kept.end(), fd) != kept.end()) return;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // internal
-// The standard library's exceptions, each rebuilt as its own type. std::regex_error needs <regex>, which is slow to
-// compile: <brood/worker/regex_error.hpp> adds it.
+// The standard library's exceptions, each rebuilt as its own type.
 #pragma once
 
 #include <any>
@@ -14,6 +13,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -48,6 +48,7 @@ bool write_standard(const std::exception_ptr& exception, Writer& out) {
       out.text(caught.path1().native());
       out.text(caught.path2().native());
     }
+    if constexpr (std::same_as<E, std::regex_error>) out.number<int>(caught.code());
     return true;
   } catch (...) {
     return false;
@@ -67,6 +68,8 @@ E rebuild_standard(Reader& in, const std::string& said) {
     return E(in.value<std::error_code>());
   } else if constexpr (std::same_as<E, std::future_error>) {
     return E(static_cast<std::future_errc>(in.value<std::error_code>().value()));
+  } else if constexpr (std::same_as<E, std::regex_error>) {
+    return E(static_cast<std::regex_constants::error_type>(in.number<int>()));
   } else if constexpr (std::constructible_from<E, std::string>) {
     return E(said);
   } else {
@@ -89,7 +92,7 @@ inline const std::vector<ExceptionType>& standard_exceptions() {
   static const auto* const table = new std::vector<ExceptionType>(
       describe_exceptions<std::exception, std::logic_error, std::domain_error, std::invalid_argument, std::length_error,
                           std::out_of_range, std::future_error, std::runtime_error, std::range_error,
-                          std::overflow_error, std::underflow_error, std::system_error, std::ios_base::failure,
+                          std::overflow_error, std::underflow_error, std::regex_error, std::system_error, std::ios_base::failure,
                           std::filesystem::filesystem_error, std::bad_alloc, std::bad_array_new_length, std::bad_cast,
                           std::bad_any_cast, std::bad_typeid, std::bad_exception, std::bad_optional_access,
                           std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr>());
@@ -114,13 +117,13 @@ inline void write_exception(Writer& out, const std::exception_ptr& exception, in
   try {
     std::rethrow_exception(exception);
   } catch (const std::exception& caught) {
-    type = without_nesting(demangled(typeid(caught).name()));
+    type = without_wrappers(demangled(typeid(caught).name()));
     const char* const text = caught.what();
     said = text != nullptr ? text : "";
     if (const auto* const chain = dynamic_cast<const std::nested_exception*>(&caught)) nested = chain->nested_ptr();
   } catch (...) {
     if (const std::type_info* const thrown = ::abi::__cxa_current_exception_type()) {
-      type = without_nesting(demangled(thrown->name()));
+      type = without_wrappers(demangled(thrown->name()));
     }
   }
   if (said.size() > max_exception_text) said.resize(max_exception_text);
