@@ -20,7 +20,7 @@ namespace {
 /// The library, for as long as a test needs it.
 class Opened {
  public:
-  Opened() : handle_(::dlopen(BROOD_TEST_OPENED_PATH, RTLD_NOW | RTLD_LOCAL)) {
+  explicit Opened(const char* path = BROOD_TEST_OPENED_PATH) : handle_(::dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
     REQUIRE_MESSAGE(handle_ != nullptr, ::dlerror());
   }
   Opened(const Opened&) = delete;
@@ -93,12 +93,14 @@ TEST_CASE("an opened library submits callables of its own") {
 
 TEST_CASE("an opened library makes pools of its own") {
   const support::Leftovers audit;
-  const Opened library;
-  std::string spawn = "?";
-  std::string server = "?";
-  library.symbol<void(std::string&, std::string&)>("opened_makes_pools")(spawn, server);
-  CHECK(spawn == "");
-  CHECK(server == "");
+  for (const char* const path : {BROOD_TEST_OPENED_PATH, BROOD_TEST_ISOLATED_PATH}) {
+    const Opened library(path);
+    std::string spawn = "?";
+    std::string server = "?";
+    library.symbol<void(std::string&, std::string&)>("opened_makes_pools")(spawn, server);
+    CHECK(spawn == "");
+    CHECK(server == "");
+  }
 }
 
 TEST_CASE("a library that is opened before the pool") {

@@ -147,7 +147,7 @@ const support::Program replaces_itself("replaces-itself", [](int argc, char** ar
 
 const support::Program library_without_init("library-without-init", [](int, char**) {
   std::puts("main");
-  void* const library = ::dlopen(BROOD_TEST_OPENED_PATH, RTLD_NOW);
+  void* const library = ::dlopen(BROOD_TEST_ISOLATED_PATH, RTLD_NOW);
   std::string spawn;
   std::string server;
   reinterpret_cast<void (*)(std::string&, std::string&)>(::dlsym(library, "opened_makes_pools"))(spawn, server);

@@ -49,22 +49,20 @@ std::string make_and_use() {
 
 }  // namespace
 
-#define BROOD_TEST_EXPORT __attribute__((visibility("default")))
-
 extern "C" {
 
-BROOD_TEST_EXPORT int opened_state = 0;
+int opened_state = 0;
 
-BROOD_TEST_EXPORT int opened_twice(int n) { return 2 * n; }
-BROOD_TEST_EXPORT int opened_counts() { return ++opened_state; }
-BROOD_TEST_EXPORT std::uint64_t opened_task_id() { return brood::this_task::id(); }
+int opened_twice(int n) { return 2 * n; }
+int opened_counts() { return ++opened_state; }
+std::uint64_t opened_task_id() { return brood::this_task::id(); }
 
-BROOD_TEST_EXPORT int opened_uses_spawn(brood::Pool<brood::SpawnPolicy>& pool) { return use(pool); }
-BROOD_TEST_EXPORT int opened_uses_fork_server(brood::Pool<brood::ForkServerPolicy<>>& pool) { return use(pool); }
-BROOD_TEST_EXPORT int opened_uses_fork(brood::Pool<brood::ForkPolicy>& pool) { return use(pool); }
+int opened_uses_spawn(brood::Pool<brood::SpawnPolicy>& pool) { return use(pool); }
+int opened_uses_fork_server(brood::Pool<brood::ForkServerPolicy<>>& pool) { return use(pool); }
+int opened_uses_fork(brood::Pool<brood::ForkPolicy>& pool) { return use(pool); }
 
 /// Makes pools of its own. The texts of what they threw.
-BROOD_TEST_EXPORT void opened_makes_pools(std::string& spawn, std::string& server) {
+void opened_makes_pools(std::string& spawn, std::string& server) {
   spawn = make_and_use<brood::SpawnPolicy>();
   server = make_and_use<brood::ForkServerPolicy<>>();
 }
