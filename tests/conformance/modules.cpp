@@ -20,7 +20,8 @@ namespace {
 /// The library, for as long as a test needs it.
 class Opened {
  public:
-  explicit Opened(const char* path = BROOD_TEST_OPENED_PATH) : handle_(::dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
+  explicit Opened(const char* path = BROOD_TEST_OPENED_PATH, int flags = 0)
+      : handle_(::dlopen(path, RTLD_NOW | RTLD_LOCAL | flags)) {
     REQUIRE_MESSAGE(handle_ != nullptr, ::dlerror());
   }
   Opened(const Opened&) = delete;
@@ -94,7 +95,7 @@ TEST_CASE("an opened library submits callables of its own") {
 TEST_CASE("an opened library makes pools of its own") {
   const support::Leftovers audit;
   for (const char* const path : {BROOD_TEST_OPENED_PATH, BROOD_TEST_ISOLATED_PATH}) {
-    const Opened library(path);
+    const Opened library(path, RTLD_NODELETE);  // as the linker does it where symbols are unique: code of pools stays
     std::string spawn = "?";
     std::string server = "?";
     library.symbol<void(std::string&, std::string&)>("opened_makes_pools")(spawn, server);
