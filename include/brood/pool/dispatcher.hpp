@@ -210,6 +210,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   TaskPtr take_back_one();
   void requeue(const TaskPtr& task);
   void revoke_unstarted(Slot& slot);
+  void watch_deadline(Slot& slot);
+  void check_deadline(Slot& slot);
 
   // ends: dispatcher_ends.hpp
   void retire(Slot& slot);
@@ -223,6 +225,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib);
   static void salvage_items(const Slot& slot, Task& task);
   void resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib);
+  void run_again(const TaskPtr& task);
   bool cancel_locked(const TaskPtr& task);
   bool cancel_unstarted_locked(const TaskPtr& task);
   void cancel_queued();

@@ -91,14 +91,15 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
   assert(task->state != Task::State::resolved);
   if (task->state == Task::State::resolved) return;
   task->state = Task::State::resolved;
-  if (failure) {
+  task->failure = std::move(failure);
+  if (task->failure) {
     const bool whole = task->items != 0 && !task->item_failed;
-    failed_ += whole ? task->items - task->items_done : 1U;
+    const bool again = task->items != 0 && task->retry_due();  // the map sends that item once more
+    failed_ += again ? 0U : whole ? task->items - task->items_done : 1U;
     done_ += task->items_done;
   } else {
     done_ += task->items == 0 ? 1U : task->items_done;
   }
-  task->failure = std::move(failure);
   task->payload.reset();
   if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
   --outstanding_;

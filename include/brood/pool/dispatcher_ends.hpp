@@ -99,7 +99,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
 inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
   drain(slot);
   const bool told_to = slot.state() == SlotState::retiring || slot.doom == Doom::stop_overdue;
-  const bool cancelled = slot.doom == Doom::cancelled;
+  const bool cancelled = slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
   bool had_started = slot.tasks_done != 0 || slot.doom == Doom::violated;
   const std::deque<TaskPtr> left = slot.assigned;
   for (auto each = left.rbegin(); each != left.rend(); ++each) {
@@ -168,13 +168,15 @@ inline void Dispatcher::salvage_items(const Slot& slot, Task& task) {
 inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
   if (task->items != 0) {
     salvage_items(slot, *task);
-    const std::uint64_t started = slot.ends.status.page().items_started.load(std::memory_order_acquire);
+    const std::uint64_t started = slot.ends.status.page().halt_items();
     if (task->items_done == task->items && !task->cancel_wanted) return resolve(task, std::nullopt);
     // between two items nothing was running: all that is left can run elsewhere. Before the first one the callable was
     // read; that may be what killed the worker, so it counts as the first item's
     if (task->items_done != 0 && started <= task->items_done && !task->cancel_wanted) return resolve(task, std::nullopt);
     task->item_failed = !task->cancel_wanted;
   }
+  const bool killed = !status.known() || (status.signaled() && status.signal() == SIGKILL);
+  const std::string item = task->items != 0 ? ", at item " + std::to_string(task->first_item + task->items_done) : "";
   FailureRecord record;
   record.task = task->id;
   record.pid = slot.pid;
@@ -184,16 +186,32 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
   if (task->cancel_wanted) {
     record.kind = FailureKind::cancelled;
     record.message = record.where + " was cancelled while it ran; its worker was killed";
+  } else if (task->timed_out && killed) {
+    record.kind = FailureKind::timeout;
+    record.message = record.where + ": it ran longer than " + std::to_string(task->timeout / std::chrono::milliseconds(1)) +
+                     " ms (TaskOptions::timeout, MapOptions::timeout or PoolOptions::task_timeout)" + item +
+                     ", and was killed with its worker; only this task fails";
   } else {
     record.kind = FailureKind::worker_died;
-    const std::string item = task->items != 0 ? ", at item " + std::to_string(task->first_item + task->items_done) : "";
     record.message = record.where + ": the worker " +
-                     (slot.doom == Doom::lost && !(status.exited() || (status.signaled() && status.signal() != SIGKILL))
+                     (slot.doom == Doom::lost && killed
                           ? std::string("closed its result pipe, or became another program, and was killed")
                                               : status.describe()) +
                      " while it ran the task" + item + "; only this task fails, the worker is replaced";
   }
-  resolve(task, Failure(std::move(record)));
+  task->failure.emplace(std::move(record));
+  if (task->retry_due() && task->items == 0) return run_again(task);
+  resolve(task, std::exchange(task->failure, std::nullopt));
+}
+
+/// A single call whose worker died goes to the end of the queue.
+inline void Dispatcher::run_again(const TaskPtr& task) {
+  --task->retries;
+  task->failure.reset();
+  task->results.clear();
+  task->state = Task::State::queued;
+  Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
+  (source != nullptr ? source->queue : queue_).push_back(task);
 }
 
 // ---- what the pool asks for ----------------------------------------------------------------------------------------

@@ -377,8 +377,9 @@ inline void Dispatcher::fire_timers() {
     const auto [deadline, index, generation] = *slot_timers_.begin();
     slot_timers_.erase(slot_timers_.begin());
     Slot* const slot = find_slot(index, generation & 0xffffffff);
-    if (slot == nullptr || slot->generation != generation || slot->deadline != deadline) continue;
-    overdue(*slot);
+    if (slot == nullptr || slot->generation != generation) continue;
+    if (slot->task_check == deadline) check_deadline(*slot);
+    if (slot->deadline == deadline) overdue(*slot);
   }
   for (std::size_t at = sources_.size(); at-- > 0;) {
     Source& source = *sources_[at];

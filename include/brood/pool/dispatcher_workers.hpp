@@ -36,7 +36,7 @@ struct Dispatcher::FrameHandler {
         const std::uint32_t left = task.items - task.items_done;
         const bool last = (header.flags & FrameHeader::last) != 0;
         if (task.items == 0 || header.first != task.items_done || header.count > left ||
-            (last ? header.count != left : header.count == 0) || header.count > header.size / sizeof(std::uint64_t)) {
+            (last ? header.count != left && !task.halted : header.count == 0) || header.count > header.size / sizeof(std::uint64_t)) {
           throw ProtocolError("results of items that it was not asked for");
         }
         if (header.size > StatusPage::log_capacity && header.size - sizeof(std::uint64_t) > limit) {
@@ -184,6 +184,7 @@ inline void Dispatcher::remove_assigned(Slot& slot, std::size_t at) {
 inline void Dispatcher::after_answers(Slot& slot) {
   if (slot.state() != SlotState::ready) return;
   top_up(slot);
+  watch_deadline(slot);
   if (!slot.assigned.empty()) return flush(slot);
   if (used_up(slot)) return recycle(slot);
   const Source* const source = find_source(slot.source);
@@ -220,6 +221,7 @@ inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
   slot.assign(task);
   ++assigned_;
   if (slot.assigned.size() > 1) ++prefetched_;
+  watch_deadline(slot);
   flush(slot);
 }
 
@@ -273,6 +275,47 @@ inline void Dispatcher::revoke_unstarted(Slot& slot) {
     remove_assigned(slot, at);
     requeue(task);
   }
+}
+
+// ---- deadlines -----------------------------------------------------------------------------------------------------
+
+/// Sees to it that the first task is looked at when its deadline has come. One that has not started can't be late before
+/// its whole time has passed from now.
+inline void Dispatcher::watch_deadline(Slot& slot) {
+  if (slot.assigned.empty() || slot.assigned.front()->timeout.count() == 0) return;
+  const Task& task = *slot.assigned.front();
+  const Clock::time_point due = (slot.has_started(task) ? slot.start_of(task) : Clock::now()) + task.timeout;
+  if (slot.task_check <= due) return;
+  slot.task_check = due;
+  slot_timers_.emplace(due, slot.index, slot.generation);
+}
+
+/// Kills the worker if the task, or the item, that it runs has passed its deadline. What is behind it is taken back, and
+/// a chunk is halted, before that is decided: the kill can't hit anything else.
+inline void Dispatcher::check_deadline(Slot& slot) {
+  slot.task_check = Clock::time_point::max();
+  if (slot.state() != SlotState::starting && slot.state() != SlotState::ready) return;
+  const auto late = [&] {
+    if (slot.assigned.empty()) return false;
+    const Task& task = *slot.assigned.front();
+    return task.timeout.count() != 0 && slot.has_started(task) && slot.start_of(task) + task.timeout <= Clock::now();
+  };
+  if (late()) {
+    revoke_unstarted(slot);
+    Task& task = *slot.assigned.front();
+    if (task.items != 0) {
+      task.halted = true;
+      slot.ends.status.page().halt_items();
+    }
+    drain(slot);
+    if (slot.state() == SlotState::doomed) return;
+    if (late()) {
+      slot.assigned.front()->timed_out = true;
+      return doom(slot, Doom::timed_out);
+    }
+  }
+  watch_deadline(slot);
+  after_answers(slot);
 }
 
 }  // namespace brood::detail

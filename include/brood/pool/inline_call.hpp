@@ -22,7 +22,7 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
   class Items final : public ItemSink {
    public:
     explicit Items(Bytes& into) : into_(into) {}
-    void start(std::uint32_t) override {}
+    bool start() override { return true; }
     void finish(bool failed, std::span<const std::byte> bytes) override {
       const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
       into_.append(&word, sizeof word);

@@ -75,6 +75,8 @@ class Map {
       : dispatcher_(std::move(dispatcher)),
         f_(f),
         range_(range),
+        timeout_(timeout_of(*dispatcher_, options.timeout)),
+        retries_(options.retries),
         sizer_(dispatcher_->options().tasks_per_worker != 0 ? 1 : options.chunk_size, dispatcher_->worker_count()) {
     if constexpr (!std::is_void_v<Result>) require_serializable<Result>();
     if constexpr (!closure) RequireTuple<Arguments>::check();
@@ -234,11 +236,16 @@ class Map {
     return Failure(std::move(record));
   }
 
-  void send(Chunk chunk, std::uint32_t count) {
+  void send(Chunk chunk, std::uint32_t count) { send(std::move(chunk), count, retries_); }
+
+  void send(Chunk chunk, std::uint32_t count, unsigned first_retries) {
     chunk.task = dispatcher_->make_task();
     chunk.task->items = count;
     chunk.task->first_item = chunk.base;
     chunk.task->source = source_;
+    chunk.task->timeout = timeout_;
+    chunk.task->retries = retries_;
+    chunk.task->first_retries = first_retries;
     chunk.task->name = name_of<F>(f_);
     chunk.task->payload = chunk.payload;
     results_.resize(std::max(results_.size(), chunk.base + count));
@@ -247,7 +254,9 @@ class Map {
     flying_.push_back(std::move(chunk));  // only what was accepted may be cancelled
   }
 
-  void send_closure(std::uint64_t first, std::uint32_t count) {
+  void send_closure(std::uint64_t first, std::uint32_t count) { send_closure(first, count, retries_); }
+
+  void send_closure(std::uint64_t first, std::uint32_t count, unsigned first_retries) {
     Chunk chunk;
     chunk.base = first;
     Writer out;
@@ -255,7 +264,7 @@ class Map {
     out.number<std::uint64_t>(first);
     out.number<std::uint32_t>(count);
     chunk.payload = shared_bytes(std::move(out));
-    send(std::move(chunk), count);
+    send(std::move(chunk), count, first_retries);
   }
 
   /// A chunk is resolved: its results are decoded here, in the caller, and what did not run goes out again.
@@ -266,12 +275,15 @@ class Map {
     if (failed != 0) dispatcher_->count_failed_items(failed);
     sizer_.measured(task.run_ns, task.items_done);
     std::uint32_t next = task.items_done;
-    if (task.failure && task.item_failed) {
+    unsigned first_retries = retries_;
+    if (task.failure && task.item_failed && task.retry_due()) {
+      first_retries = (next == 0 ? task.first_retries : task.retries) - 1;
+    } else if (task.failure && task.item_failed) {
       fail(chunk.base + next++, *task.failure);
     } else if (task.failure) {
       for (; next < task.items; ++next) fail(chunk.base + next, *task.failure);
     }
-    if (next < task.items) send_rest(chunk, next);
+    if (next < task.items) send_rest(chunk, next, first_retries);
   }
 
   std::uint64_t decode(const Chunk& chunk, const ResultBytes& part) {
@@ -327,10 +339,10 @@ class Map {
     first_failed_ = std::min(first_failed_, index);
   }
 
-  void send_rest(const Chunk& chunk, std::uint32_t next) {
+  void send_rest(const Chunk& chunk, std::uint32_t next, unsigned first_retries) {
     const std::uint32_t count = chunk.task->items - next;
     if constexpr (closure) {
-      send_closure(chunk.base + next, count);
+      send_closure(chunk.base + next, count, first_retries);
     } else {
       Reader in(chunk.payload->view());
       in.raw(chunk.head);
@@ -339,7 +351,7 @@ class Map {
       bytes.append(chunk.payload->data(), chunk.head);
       const auto rest = in.raw(in.remaining());
       bytes.append(rest.data(), rest.size());
-      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.head, chunk.base + next}, count);
+      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.head, chunk.base + next}, count, first_retries);
     }
   }
 
@@ -348,6 +360,8 @@ class Map {
   std::shared_ptr<Dispatcher> dispatcher_;
   F& f_;
   Range& range_;
+  std::chrono::nanoseconds timeout_;
+  unsigned retries_;
   ChunkSizer sizer_;
   const void* state_ = nullptr;
   std::uint32_t source_ = 0;

@@ -15,6 +15,9 @@ struct PoolOptions {
   unsigned workers = 0;
   /// After so many tasks a worker is replaced by a fresh one; 0: never.
   std::uint64_t tasks_per_worker = 0;
+  /// How long a task, or an item of a map, may run before it is killed with its worker and fails as TaskTimeout; 0: as
+  /// long as it likes. The time in the queue does not count. TaskOptions and MapOptions can say otherwise.
+  std::chrono::milliseconds task_timeout{0};
   /// How long the server with its Preloads, and each worker with its start hook, may take to come up.
   std::chrono::milliseconds start_timeout{30'000};
   /// How long idle workers may take to leave when the pool ends, before they are killed.
@@ -28,10 +31,23 @@ struct PoolOptions {
   std::string name = "brood-worker";
 };
 
+/// How one task is run: pool.submit({.timeout = 2s}, f, args...).
+struct TaskOptions {
+  /// Instead of PoolOptions::task_timeout; 0: that. milliseconds::max() is no limit at all. InlinePolicy can't end a task.
+  std::chrono::milliseconds timeout{0};
+  /// How often the task is run again when its worker died under it. Not after an exception, a timeout or a cancel: only
+  /// a death says nothing about the task itself. What it had done by then is done twice.
+  unsigned retries = 0;
+};
+
 /// How Pool::map and Pool::try_map work.
 struct MapOptions {
   /// How many items travel together; 0: by the measured time of an item. A crash costs one item whatever the size.
   std::size_t chunk_size = 0;
+  /// TaskOptions::timeout of each item.
+  std::chrono::milliseconds timeout{0};
+  /// TaskOptions::retries of each item.
+  unsigned retries = 0;
 };
 
 }  // namespace brood

@@ -99,9 +99,16 @@ class Pool {
   /// parameter types and serialized before submit returns. Throws PoolClosed, MessageTooLarge, SerializationError, and
   /// what a serializer throws.
   template <class F, class... Args>
+    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, Args&&... args) {
+    return submit(TaskOptions{}, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+
+  /// The same with options: submit({.timeout = 2s, .retries = 1}, f, args...).
+  template <class F, class... Args>
+  auto submit(TaskOptions options, F&& f, Args&&... args) {
     dispatcher_->check_process("Pool::submit");
-    return detail::submit_under<Policy>(dispatcher_, std::forward<F>(f), std::forward<Args>(args)...);
+    return detail::submit_under<Policy>(dispatcher_, options, std::forward<F>(f), std::forward<Args>(args)...);
   }
 
   /// f of each item of the range, in order. Waits. Throws the failure of the first item that failed, when the items
@@ -165,7 +172,7 @@ auto async(F&& f, Args&&... args) {
   options.workers = 1;
   constexpr bool closure = !detail::PortableCallable<std::decay_t<F>> && CopiesHost<Policy>;
   auto dispatcher = detail::make_dispatcher(std::move(options), Policy{}, !RunsInline<Policy> && !closure);
-  auto future = detail::submit_under<Policy>(dispatcher, std::forward<F>(f), std::forward<Args>(args)...);
+  auto future = detail::submit_under<Policy>(dispatcher, TaskOptions{}, std::forward<F>(f), std::forward<Args>(args)...);
   if constexpr (!RunsInline<Policy>) dispatcher->shut_down_when_idle();
   return future;
 }

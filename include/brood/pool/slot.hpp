@@ -39,6 +39,7 @@ enum class Doom : std::uint8_t {
   cancelled,      ///< for the task that it runs
   violated,       ///< it broke the protocol
   lost,           ///< it closed its result pipe and lives on
+  timed_out,      ///< the task that it runs has passed its deadline
   start_overdue,  ///< it did not come up in time
   stop_overdue,   ///< it did not leave in time
 };
@@ -81,6 +82,7 @@ class Slot {
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
+  Clock::time_point task_check = Clock::time_point::max();  ///< when to look whether a task has passed its deadline
 
   SlotState state() const noexcept { return state_; }
   Ticket ticket() const noexcept { return {index, generation}; }
@@ -116,7 +118,7 @@ class Slot {
     doom = Doom::none;
     looks = 0;
     start_cause = nullptr;
-    deadline = Clock::time_point::max();
+    deadline = task_check = Clock::time_point::max();
   }
 
   /// Whether one more claim fits on the status page beside that of the task that may be running.
@@ -134,6 +136,10 @@ class Slot {
     assigned.push_back(task);
     tasks_given += std::max(task->items, 1U);
     FrameHeader header;
+    if (task->timeout.count() != 0) {
+      header.flags = FrameHeader::timed;
+      task->assigned_at = Clock::now();
+    }
     header.type = FrameType::task;
     header.task = task->id;
     header.count = task->items;
@@ -145,6 +151,15 @@ class Slot {
   bool revoke(const Task& task) noexcept { return ends.status.page().revoke(task.number); }
 
   bool has_started(const Task& task) const noexcept { return ends.status.page().was_claimed(task.number); }
+
+  /// When a task that runs, or the item of it that runs, has started.
+  Clock::time_point start_of(const Task& task) const noexcept {
+    const auto told = ends.status.page().started_ns.load(std::memory_order_acquire);
+    const auto now = Clock::now();
+    const auto since_boot = std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count();
+    if (told > static_cast<std::uint64_t>(since_boot)) return task.assigned_at;  // it lies
+    return std::max(task.assigned_at, Clock::time_point(std::chrono::nanoseconds(static_cast<std::int64_t>(told))));
+  }
 
   /// Puts a frame behind those that are to be sent.
   void post(FrameHeader header, std::shared_ptr<const Bytes> payload) {

@@ -3,6 +3,7 @@
 // From a call in the host to a task: what travels, and what a closure needs instead.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -99,13 +100,23 @@ inline std::shared_ptr<const Bytes> shared_bytes(Writer&& out) {
   return std::make_shared<const Bytes>(std::move(out).take());
 }
 
+/// The time that a task may run: its own option, else the pool's; 0: any.
+inline std::chrono::nanoseconds timeout_of(const Dispatcher& dispatcher, std::chrono::milliseconds own) {
+  const auto wanted = own.count() != 0 ? own : dispatcher.options().task_timeout;
+  constexpr auto longest = std::chrono::hours(24 * 365 * 10);  // beyond it, the clock's arithmetic
+  return wanted > longest ? std::chrono::nanoseconds(0) : std::chrono::nanoseconds(wanted);
+}
+
 /// Submits one call.
 template <Route route, class F, class Types, class... Args>
-Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& dispatcher, F& f, Args&&... args) {
+Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F& f,
+                                           Args&&... args) {
   using Arguments = typename Types::Arguments;
   using Result = typename Types::Result;
   const TaskPtr task = dispatcher->make_task();
   task->name = name_of<std::remove_const_t<F>>(f);
+  task->timeout = timeout_of(*dispatcher, options.timeout);
+  task->retries = options.retries;
   Writer out;
   if constexpr (route == Route::serialized) {
     if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
@@ -133,7 +144,7 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
 
 /// Submits one call under a policy; refuses at compile time what can't work.
 template <class Policy, class F, class... Args>
-auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, F&& f, Args&&... args) {
+auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F&& f, Args&&... args) {
   using Function = std::decay_t<F>;
   require_callable<Policy, Function>();
   using Types = CallTypes<Function, Args&&...>;
@@ -141,7 +152,7 @@ auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, F&& f, Args&&..
   constexpr Route route = route_of<Policy, Function>;
   if constexpr (route == Route::serialized) RequireTuple<typename Types::Arguments>::check();
   HeldCallable<F> function = f;
-  return submit_call<route, Function, Types>(dispatcher, function, std::forward<Args>(args)...);
+  return submit_call<route, Function, Types>(dispatcher, options, function, std::forward<Args>(args)...);
 }
 
 }  // namespace brood::detail

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cassert>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,6 +58,12 @@ struct Task {
   std::uint64_t first_item = 0;  ///< of a chunk: the index of its first item in the range
   bool item_failed = false;      ///< of a chunk: `failure` is that of item number items_done alone; later ones never started
   bool cancel_wanted = false;    ///< its worker is being killed for it
+  bool timed_out = false;        ///< its worker is being killed for its deadline
+  bool halted = false;           ///< of a chunk: no further item starts
+  std::chrono::nanoseconds timeout{0};  ///< of the task, or of each item of a chunk; 0: none
+  std::chrono::steady_clock::time_point assigned_at{};  ///< of a task with a timeout
+  unsigned retries = 0;        ///< left to the task, or to each item of a chunk
+  unsigned first_retries = 0;  ///< of a chunk: left to its first item
   std::uint32_t slot = 0;        ///< where it is assigned
   std::uint64_t number = 0;      ///< its claim number there
   std::uint32_t source = 0;      ///< whose workers can run it
@@ -68,6 +75,12 @@ struct Task {
   std::vector<std::function<void()>> callbacks;
   std::shared_ptr<Dispatcher> dispatcher;
   std::atomic<bool> resolved{false};
+
+  /// Whether the failure is a death after which the task, or the chunk's item, is to be run again.
+  bool retry_due() const noexcept {
+    if (!failure || failure->kind() != FailureKind::worker_died) return false;
+    return (item_failed && items_done == 0 ? first_retries : retries) != 0;
+  }
 
   /// "task 7 (score)"
   std::string text() const { return "task " + std::to_string(id) + " (" + name.text() + ")"; }

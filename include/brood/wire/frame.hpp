@@ -7,7 +7,8 @@
 //                    stop     finish and leave
 //   worker → host    hello    once, first, when the worker's start hook has run
 //                    result   the value of a task
-//                    items    results of consecutive items of a chunked task; the last one ends the task
+//                    items    results of consecutive items of a chunked task; the last one ends the task, before
+//                             all items are done if the host has halted it
 //                    failed   the task threw, or could not be decoded; payload: the failure as data
 #pragma once
 
@@ -29,6 +30,7 @@ enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16
 struct FrameHeader {
   static constexpr std::uint32_t magic_value = 0x646f7262;  // "brod"
   static constexpr std::uint16_t last = 1;                  // flag of `items`: the task is done
+  static constexpr std::uint16_t timed = 1;                 // flag of `task`: the start of each item is wanted
 
   std::uint32_t magic = magic_value;
   FrameType type{};

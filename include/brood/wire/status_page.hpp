@@ -12,6 +12,10 @@
 // survive the worker. `done` says how many items are finished and how many bytes of the log hold results of the last
 // ones, in one word, so that a kill can't come between the two.
 //
+// Halting. Each item starts by adding one to `items_started`. The host halts a chunk by setting a bit in that word: the
+// same operation tells it which item was the last to start, and no other starts after it. So a kill for an item that has
+// passed its deadline can't hit the item behind it.
+//
 // The host treats all of it as a stranger's bytes: each word is read once and checked.
 #pragma once
 
@@ -30,6 +34,8 @@ struct StatusPage {
   static constexpr std::size_t log_offset = 4096;
   static constexpr std::size_t log_capacity = std::size_t{256} << 10;
   static constexpr std::size_t mapping_size = log_offset + log_capacity;
+
+  static constexpr std::uint64_t halted_bit = std::uint64_t{1} << 63;
 
   enum class Claim : std::uint64_t { offered = 0, claimed = 1, revoked = 2 };
 
@@ -53,6 +59,11 @@ struct StatusPage {
   bool was_claimed(std::uint64_t number) const noexcept {
     return claims[number % claim_count].load(std::memory_order_acquire) == claim_word(number, Claim::claimed);
   }
+
+  /// The worker's next item: false when the chunk was halted before it.
+  bool start_item() noexcept { return (items_started.fetch_add(1, std::memory_order_acq_rel) & halted_bit) == 0; }
+  /// How many items have started when no other will.
+  std::uint64_t halt_items() noexcept { return items_started.fetch_or(halted_bit, std::memory_order_acq_rel) & ~halted_bit; }
 
   std::byte* log() noexcept { return reinterpret_cast<std::byte*>(this) + log_offset; }
 

@@ -26,8 +26,8 @@ struct PreloadedObject {
 /// Takes the results of a chunk's items, one after the other.
 class ItemSink {
  public:
-  /// The next item starts.
-  virtual void start(std::uint32_t index) = 0;
+  /// The next item starts. False when it may not: the chunk ends here.
+  virtual bool start() = 0;
   /// Its result is complete: `failed` or not, these bytes.
   virtual void finish(bool failed, std::span<const std::byte> bytes) = 0;
 

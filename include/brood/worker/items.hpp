@@ -86,10 +86,10 @@ inline void write_current_failure(Writer& out) {
   }
 }
 
-/// Runs one item and hands its result to the sink.
+/// Runs one item and hands its result to the sink. False when no further item may start.
 template <class Body>
-void run_item(TaskContext& context, std::uint32_t index, Writer& out, Body body) {
-  context.items->start(index);
+bool run_item(TaskContext& context, Writer& out, Body body) {
+  if (!context.items->start()) return false;
   out.bytes().truncate(0);
   bool failed = false;
   try {
@@ -110,6 +110,7 @@ void run_item(TaskContext& context, std::uint32_t index, Writer& out, Body body)
     failed = true;
   }
   context.items->finish(failed, out.view());
+  return true;
 }
 
 /// The thunk of a chunk.
@@ -117,14 +118,15 @@ template <class F, class Arguments, class Result>
 void run_items(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
   F f = read_callable<F>(in);
-  for (std::uint32_t index = 0; in.remaining() != 0; ++index) {
+  while (in.remaining() != 0) {
     const auto bytes = in.raw(in.count());
-    run_item(context, index, out, [&] {
+    const bool ran = run_item(context, out, [&] {
       Reader item(bytes);
       Arguments arguments = ReadTuple<Arguments>::from(item);
       item.finish();
       invoke_into<Result>(out, f, std::move(arguments));
     });
+    if (!ran) return;
   }
 }
 
@@ -151,13 +153,14 @@ void run_closure_items(TaskContext& context, Reader& in, Writer& out) {
     }
   };
   for (std::uint32_t index = 0; index < count; ++index) {
-    run_item(context, index, out, [&] {
+    const bool ran = run_item(context, out, [&] {
       if constexpr (std::is_void_v<Result>) {
         call(map.items.at(first + index));
       } else {
         out.value<Result>(call(map.items.at(first + index)));
       }
     });
+    if (!ran) return;
   }
 }
 

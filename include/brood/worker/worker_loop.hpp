@@ -82,7 +82,10 @@ class ItemLog final : public ItemSink {
   ItemLog(StatusPage& page, int results, const PipeIdentity& identity, FrameHeader task, pid_t worker) noexcept
       : page_(page), results_(results), identity_(identity), task_(task), worker_(worker) {}
 
-  void start(std::uint32_t index) override { page_.items_started.store(index + 1U, std::memory_order_release); }
+  bool start() override {
+    if ((task_.flags & FrameHeader::timed) != 0) page_.started_ns.store(monotonic_ns(), std::memory_order_relaxed);
+    return page_.start_item();
+  }
 
   void finish(bool failed, std::span<const std::byte> bytes) override {
     if (::getpid() != worker_) ::_exit(0);  // the item forked, and the child has come back here: its twin goes on
