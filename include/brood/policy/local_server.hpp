@@ -218,6 +218,9 @@ class LocalServer final : public WorkerSource {
     if (end_.status.exited() && end_.status.code() == exit_code_without_init) {
       return std::make_exception_ptr(InitMissing(init_missing_text(policy_)));
     }
+    if (end_.status.signaled() && end_.status.signal() == SIGKILL) {
+      return std::make_exception_ptr(LaunchError(who + "; somebody killed it, or memory ran out", "server", 0));
+    }
     if (state_ == State::launching && made_ == Made::by_exec) {
       return std::make_exception_ptr(LaunchError(
           who + " before it reached brood::init; make it the first line of main, before anything that may end the program",

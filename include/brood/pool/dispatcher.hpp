@@ -161,7 +161,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   static constexpr std::size_t scratch_size = std::size_t{256} << 10;
   static constexpr std::size_t max_prefetch = StatusPage::claim_count / 2;
   static constexpr std::uint64_t max_run_ns = 1'000'000'000;
-  static constexpr unsigned max_launch_failures = 5;
+  static constexpr unsigned max_launch_failures = 20;  ///< before the queue fails; one that is nobody else's doing counts
+  static constexpr unsigned own_launch_failure = 4;    ///< as so many
   static constexpr unsigned max_start_failures = 6;
   static constexpr std::chrono::milliseconds end_patience{1'000};  ///< for a killed worker to be reported
   static constexpr unsigned max_looks = 10;
@@ -184,7 +185,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   Source* find_source(std::uint32_t id);
   void hear_source(std::uint32_t id);
   void count_preloads(const Source& source);
-  void end_source(Source& source, const std::exception_ptr& cause);
+  void count_launch_failure(unsigned weight);
+  void end_source(Source& source, const std::exception_ptr& cause, bool killed = false);
   void supervise();
   void supervise_source(Source& source);
   TaskPtr next_queued(std::deque<TaskPtr>& queue);
@@ -259,7 +261,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::set<std::tuple<Clock::time_point, std::uint32_t, std::uint64_t>> slot_timers_;
 
   std::exception_ptr launch_failure_;    ///< why there is no main source
-  unsigned launch_failures_ = 0;         ///< in a row
+  unsigned launch_failures_ = 0;         ///< in a row, by their weights
   unsigned start_failures_ = 0;          ///< of workers, in a row
   Clock::time_point retry_at_{};         ///< no start before this
 

@@ -95,7 +95,8 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         source->deadline = Clock::time_point::max();
         if (!source->snapshot) count_preloads(*source);
         break;
-      case SourceEvent::Kind::failed: return end_source(*source, event->cause);
+      case SourceEvent::Kind::failed:
+        return end_source(*source, event->cause, event->status.signaled() && event->status.signal() == SIGKILL);
       case SourceEvent::Kind::started:
         if (slot == nullptr) break;
         if (!slot->greeted) ++workers_started_;
@@ -130,8 +131,9 @@ inline void Dispatcher::count_preloads(const Source& source) {
   preloads_ = std::move(built);
 }
 
-/// A server has ended or never came up. Its workers end with it.
-inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cause) {
+/// A server has ended or never came up. Its workers end with it. `killed`: somebody else's doing, most likely, which says
+/// little about the next one.
+inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cause, bool killed) {
   const bool was_ready = source.state == Source::State::ready;
   source.state = Source::State::ended;
   source.deadline = Clock::time_point::max();
@@ -160,10 +162,12 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
     return;
   }
   launch_failure_ = cause;
-  if (!source.useful) {
-    ++launch_failures_;
-    retry_at_ = Clock::now() + std::chrono::milliseconds(10) * (1 << std::min(launch_failures_, 6U));
-  }
+  if (!source.useful) count_launch_failure(killed ? 1 : own_launch_failure);
+}
+
+inline void Dispatcher::count_launch_failure(unsigned weight) {
+  launch_failures_ += weight;
+  retry_at_ = Clock::now() + std::chrono::milliseconds(10) * (1 << std::min(launch_failures_ / own_launch_failure, 6U));
 }
 
 /// Makes what is what should be: work goes to idle workers, and more are started while there is work for them.
@@ -180,8 +184,7 @@ inline void Dispatcher::supervise() {
         launch_main();
       } catch (...) {
         launch_failure_ = std::current_exception();
-        ++launch_failures_;
-        retry_at_ = Clock::now() + std::chrono::milliseconds(10) * (1 << std::min(launch_failures_, 6U));
+        count_launch_failure(own_launch_failure);
       }
     }
   }
