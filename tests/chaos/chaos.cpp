@@ -37,7 +37,7 @@ constexpr const char* usage = R"(Usage: chaos [--policy fork|spawn|server|all] [
 
 Runs N tasks while a random busy worker is killed every --kill-ms (default 5; 0: never)
 and the server every --kill-server-ms (default 0: never; not under fork), each at least
-twice the time that one takes to start. --recycle N replaces each worker after N tasks
+twice the time that it takes to have a worker up again. --recycle N replaces each worker after N tasks
 (default 0: never). Ends with 1 when a promise was broken.
 )";
 
@@ -242,8 +242,9 @@ bool storm(const std::string& name, const Options& options) {
   double latency = 0;
   std::string sample;
   StartTimes periods = start_times<Policy>();
+  const auto generation = periods.server + periods.worker;  // a server that has no time for a worker gets nothing done
   periods.worker = std::max<std::chrono::microseconds>(std::chrono::milliseconds(options.kill_ms), 2 * periods.worker);
-  periods.server = std::max<std::chrono::microseconds>(std::chrono::milliseconds(options.kill_server_ms), 2 * periods.server);
+  periods.server = std::max<std::chrono::microseconds>(std::chrono::milliseconds(options.kill_server_ms), 2 * generation);
   const auto began = Clock::now();
   {
     const Starts starts(path, options.tasks);
