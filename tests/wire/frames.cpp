@@ -131,6 +131,18 @@ TEST_CASE("StatusPage: numbers that share a place are told apart") {
   CHECK_FALSE(page.was_claimed(1));
 }
 
+TEST_CASE("StatusPage: what was halted starts no item, and does not count it") {
+  const Fd memory = StatusMapping::make_memory();
+  const StatusMapping mapping(memory.get(), Inherit::no);
+  StatusPage& page = mapping.page();
+  CHECK(page.start_item());
+  CHECK(page.start_item());
+  CHECK(page.halt_items() == 2);
+  CHECK_FALSE(page.start_item());
+  CHECK_FALSE(page.start_item());
+  CHECK(page.halt_items() == 2);  // as a host reads it after the worker's end
+}
+
 TEST_CASE("ControlMessage cuts a text that is too long, and knows a packet that is none") {
   const std::string text(10'000, 't');
   const auto message = ControlMessage::make(ControlType::failed, {3, 4}, -5, 6, text);

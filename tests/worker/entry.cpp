@@ -348,6 +348,21 @@ TEST_CASE("a program works that was replaced while it ran") {
   CHECK(support::run_program({copy.path(), program("replaces-itself")}).output == all_work);
 }
 
+TEST_CASE("a program works that may be executed but not read") {
+  const support::Leftovers audit;
+  const Copy copy;
+  std::filesystem::permissions(copy.path(), static_cast<std::filesystem::perms>(0711));
+  const support::Ran ran = support::run_in_child([&]() -> int {
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0) return 77;  // root may read everything
+    support::exec({copy.path(), program("all-policies")});
+  });
+  if (ran.status.exited() && ran.status.code() == 77) {
+    MESSAGE("skipped: needs root");
+    return;
+  }
+  CHECK(ran.output == all_work);
+}
+
 TEST_CASE("a program works that was started by a relative path and another name") {
   const support::Leftovers audit;
   const Copy copy;

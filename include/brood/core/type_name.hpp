@@ -38,7 +38,7 @@ const void* type_key() noexcept {
 
 /// Whether a type may share its name with another one: it is in an unnamed namespace, or has no name.
 constexpr bool is_local_name(std::string_view name) noexcept {
-  for (const std::string_view mark : {"anonymous", "unnamed", "lambda"}) {
+  for (const std::string_view mark : {"{anonymous}", "<unnamed", "<lambda", "(anonymous", "(unnamed", "(lambda"}) {
     if (name.find(mark) != std::string_view::npos) return true;
   }
   return false;

@@ -45,7 +45,7 @@ inline std::vector<std::string> read_own_arguments() {
       if (size <= 0) break;
       text.append(part.data(), static_cast<std::size_t>(size));
     }
-    for (std::size_t at = 0; at < text.size(); at = text.find('\0', at) + 1) result.emplace_back(text.c_str() + at);
+    for (std::size_t at = 0; at < text.size(); at += result.back().size() + 1) result.emplace_back(text.c_str() + at);
   }
   if (result.empty()) result.emplace_back(ModuleTable::program_path());
   return result;

@@ -61,7 +61,13 @@ struct StatusPage {
   }
 
   /// The worker's next item: false when the chunk was halted before it.
-  bool start_item() noexcept { return (items_started.fetch_add(1, std::memory_order_acq_rel) & halted_bit) == 0; }
+  bool start_item() noexcept {
+    std::uint64_t started = items_started.load(std::memory_order_relaxed);
+    do {
+      if ((started & halted_bit) != 0) return false;  // not counted: it never starts
+    } while (!items_started.compare_exchange_weak(started, started + 1, std::memory_order_acq_rel));
+    return true;
+  }
   /// How many items have started when no other will.
   std::uint64_t halt_items() noexcept { return items_started.fetch_or(halted_bit, std::memory_order_acq_rel) & ~halted_bit; }
 
