@@ -5,6 +5,7 @@
 #include <brood/core/config.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/core/exit_status.hpp>
+#include <brood/core/limits.hpp>
 #include <brood/core/version.hpp>
 #include <brood/policy/fork.hpp>
 #include <brood/policy/fork_server.hpp>

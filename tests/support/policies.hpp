@@ -66,9 +66,14 @@ using ForkServerWithPreloads = brood::ForkServerPolicy<Numbers, Sums>;
 
 }  // namespace support
 
-/// For TEST_CASE_TEMPLATE: the policies that have workers; all of them.
+/// For TEST_CASE_TEMPLATE: the policies that have workers; all of them. With BROOD_TEST_FEW_POLICIES, for a quick try of
+/// one file, only one of each kind.
+#if defined(BROOD_TEST_FEW_POLICIES)
+#define WORKER_POLICIES brood::ForkPolicy, brood::SpawnPolicy, support::ForkServerWithPreloads
+#else
 #define WORKER_POLICIES \
   brood::ForkPolicy, brood::SpawnPolicy, support::ForkServer, support::ForkServerWithPreloads, support::OwnPolicy
+#endif
 #define ALL_POLICIES WORKER_POLICIES, brood::InlinePolicy
 
 TYPE_TO_STRING_AS("ForkPolicy", brood::ForkPolicy);

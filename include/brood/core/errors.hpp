@@ -115,6 +115,12 @@ class PoolClosed : public Error {
   using Error::Error;
 };
 
+/// PoolOptions::max_pending_bytes of calls are waiting already: wait for some results, then submit again.
+class QueueFull : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A worker or a server sent bytes that the protocol does not allow.
 class ProtocolError : public Error {
  public:

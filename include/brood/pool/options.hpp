@@ -6,7 +6,16 @@
 #include <cstdint>
 #include <string>
 
+#include <brood/core/limits.hpp>
+
 namespace brood {
+
+/// Where what a task writes to stdout and stderr goes.
+enum class Output : std::uint8_t {
+  inherit,  ///< where the host's goes
+  capture,  ///< to the host's memory: Future::output(), and Failure::captured_output()
+  discard,  ///< nowhere
+};
 
 /// How a pool works. Every member has a default that suits most programs.
 struct PoolOptions {
@@ -15,6 +24,8 @@ struct PoolOptions {
   unsigned workers = 0;
   /// After so many tasks a worker is replaced by a fresh one; 0: never.
   std::uint64_t tasks_per_worker = 0;
+  /// A worker that has more memory resident than this, in bytes, when a task is done is replaced by a fresh one; 0: never.
+  std::uint64_t memory_per_worker = 0;
   /// How long a task, or an item of a map, may run before it is killed with its worker and fails as TaskTimeout; 0: as
   /// long as it likes. The time in the queue does not count. TaskOptions and MapOptions can say otherwise.
   std::chrono::milliseconds task_timeout{0};
@@ -22,8 +33,19 @@ struct PoolOptions {
   std::chrono::milliseconds start_timeout{30'000};
   /// How long idle workers may take to leave when the pool ends, before they are killed.
   std::chrono::milliseconds stop_grace{2'000};
+  /// How many bytes of calls may wait or run at the same time; a submit beyond it throws QueueFull. 0: any number.
+  std::uint64_t max_pending_bytes = 0;
   /// The largest call, and the largest result, in bytes; a larger one is a MessageTooLarge for its task.
   std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
+  /// What each worker may use. A worker that can't take a limit on does not come up (LaunchError).
+  Limits limits;
+  /// What becomes of a task's stdout and stderr.
+  Output output = Output::inherit;
+  /// Whether the processes that a task has started are killed with its worker: each worker leads a process group of its
+  /// own. One that has made itself a session escapes.
+  bool kill_tree = false;
+  /// Whether a worker that crashes says where: the frames of its stack go into the failure.
+  bool backtraces = true;
   /// Called in each worker before its first task: a function or a captureless lambda. One that throws or ends the
   /// process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
   void (*on_worker_start)() = nullptr;
@@ -38,6 +60,8 @@ struct TaskOptions {
   /// How often the task is run again when its worker died under it. Not after an exception, a timeout or a cancel: only
   /// a death says nothing about the task itself. What it had done by then is done twice.
   unsigned retries = 0;
+  /// What this task may use, on top of PoolOptions::limits.
+  Limits limits;
 };
 
 /// How Pool::map and Pool::try_map work.
