@@ -314,5 +314,8 @@ class SnapshotLease {
 
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
+#include <brood/pool/dispatcher_requests.hpp>
 #include <brood/pool/dispatcher_sources.hpp>
+#include <brood/pool/dispatcher_starts.hpp>
+#include <brood/pool/dispatcher_tasks.hpp>
 #include <brood/pool/dispatcher_workers.hpp>

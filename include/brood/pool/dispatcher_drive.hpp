@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // internal
-// Dispatcher: accepting and resolving tasks, and driving.
+// Dispatcher: driving, and its end.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,6 @@
 
 #include <brood/os/signals.hpp>
 #include <brood/pool/dispatcher.hpp>
-#include <brood/pool/inline_call.hpp>
 
 namespace brood::detail {
 
@@ -29,118 +28,6 @@ inline void Dispatcher::check_process(const char* call) const {
   throw WrongProcess(std::string(call) + " was called in process " + std::to_string(::getpid()) +
                      ", but the pool belongs to process " + std::to_string(pid_) +
                      "; a worker can make a pool of its own, but not use the host's");
-}
-
-inline TaskPtr Dispatcher::make_task() {
-  auto task = std::make_shared<Task>();
-  task->dispatcher = shared_from_this();
-  return task;
-}
-
-inline void Dispatcher::accept(const TaskPtr& task) {
-  if (closed_) {
-    throw PoolClosed("the pool takes no more work: " + options_.name + " was closed, killed or is being destroyed");
-  }
-  task->id = next_task_++;
-  ++outstanding_;
-}
-
-inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
-  Lock lock(mutex_);
-  accept(task);
-  if (policy_.runs_inline) {
-    lock.unlock();
-    return run_inline(task, state);
-  }
-  if (task->source == 0) {
-    queue_.push_back(task);
-  } else if (Source* const source = find_source(task->source)) {
-    source->queue.push_back(task);
-    ++source->outstanding;
-  } else {
-    resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
-  }
-  supervise();
-  if (driving_) {
-    if (next_timer() < driver_until_) bell_.ring();
-  } else if (caller == Caller::leaves && followers_ == 0) {
-    ensure_helper();
-  }
-}
-
-inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
-  InlineAnswer answer;
-  std::optional<Failure> failure;
-  try {
-    answer = call_inline(*task, state, options_.max_message_bytes);
-    if (!answer.failure.empty()) {
-      failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr));
-    }
-  } catch (const std::exception& error) {  // what it threw could not be taken apart
-    failure = make_failure(FailureKind::serialization, *task, error.what());
-  }
-  Lock lock(mutex_);
-  task->results = std::move(answer.results);
-  task->items_done = failure ? 0 : task->items;
-  resolve(task, std::move(failure));
-  wake();  // no event of a worker's does
-  run_callbacks(lock);
-}
-
-inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> failure) {
-  assert(task->state != Task::State::resolved);
-  if (task->state == Task::State::resolved) return;
-  task->state = Task::State::resolved;
-  task->failure = std::move(failure);
-  if (task->failure) {
-    const bool whole = task->items != 0 && !task->item_failed;
-    const bool again = task->items != 0 && task->retry_due();  // the map sends that item once more
-    failed_ += again ? 0U : whole ? task->items - task->items_done : 1U;
-    done_ += task->items_done;
-  } else {
-    done_ += task->items == 0 ? 1U : task->items_done;
-  }
-  task->payload.reset();
-  if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
-  --outstanding_;
-  for (auto& callback : task->callbacks) callbacks_.push_back(std::move(callback));
-  task->callbacks.clear();
-  task->resolved.store(true, std::memory_order_release);
-  if (leave_when_idle_ && outstanding_ == 0) helper_cv_.notify_all();
-}
-
-/// Tells those who wait to look again: a task was resolved, or a timer set, by a thread that does not drive.
-inline void Dispatcher::wake() noexcept {
-  if (driving_) bell_.ring();
-  followers_cv_.notify_all();
-}
-
-inline void Dispatcher::count_failed_items(std::uint64_t count) {
-  const Lock lock(mutex_);
-  done_ -= count;
-  failed_ += count;
-}
-
-inline void Dispatcher::count_refused_item() {
-  const Lock lock(mutex_);
-  ++failed_;
-}
-
-inline std::string Dispatcher::where(const Task& task, const Slot* slot) {
-  std::string text = task.text();
-  if (slot != nullptr && slot->pid != 0) text += " in worker " + std::to_string(slot->pid);
-  return text;
-}
-
-inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, const std::string& what,
-                                        const Slot* slot) const {
-  FailureRecord record;
-  record.kind = kind;
-  record.task = task.id;
-  record.pid = slot != nullptr ? slot->pid : 0;
-  record.where = where(task, slot);
-  record.message = record.where + ": " + what;
-  return Failure(std::move(record));
 }
 
 // ---- waiting -------------------------------------------------------------------------------------------------------

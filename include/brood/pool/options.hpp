@@ -38,7 +38,7 @@ struct PoolOptions {
   /// The largest call, and the largest result, in bytes; a larger one is a MessageTooLarge for its task.
   std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
   /// What each worker may use. A worker that can't take a limit on does not come up (LaunchError).
-  Limits limits;
+  Limits limits{};
   /// What becomes of a task's stdout and stderr.
   Output output = Output::inherit;
   /// Whether the processes that a task has started are killed with its worker: each worker leads a process group of its
@@ -61,7 +61,7 @@ struct TaskOptions {
   /// a death says nothing about the task itself. What it had done by then is done twice.
   unsigned retries = 0;
   /// What this task may use, on top of PoolOptions::limits.
-  Limits limits;
+  Limits limits{};
 };
 
 /// How Pool::map and Pool::try_map work.

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Dispatcher: accepting and resolving tasks.
+#pragma once
+
+#include <brood/pool/dispatcher.hpp>
+#include <brood/pool/inline_call.hpp>
+#include <brood/wire/reader.hpp>
+
+namespace brood::detail {
+
+inline TaskPtr Dispatcher::make_task() {
+  auto task = std::make_shared<Task>();
+  task->dispatcher = shared_from_this();
+  return task;
+}
+
+inline void Dispatcher::accept(const TaskPtr& task) {
+  if (closed_) {
+    throw PoolClosed("the pool takes no more work: " + options_.name + " was closed, killed or is being destroyed");
+  }
+  task->id = next_task_++;
+  ++outstanding_;
+}
+
+inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
+  Lock lock(mutex_);
+  accept(task);
+  if (policy_.runs_inline) {
+    lock.unlock();
+    return run_inline(task, state);
+  }
+  if (task->source == 0) {
+    queue_.push_back(task);
+  } else if (Source* const source = find_source(task->source)) {
+    source->queue.push_back(task);
+    ++source->outstanding;
+  } else {
+    resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
+  }
+  supervise();
+  if (driving_) {
+    if (next_timer() < driver_until_) bell_.ring();
+  } else if (caller == Caller::leaves && followers_ == 0) {
+    ensure_helper();
+  }
+}
+
+inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
+  InlineAnswer answer;
+  std::optional<Failure> failure;
+  try {
+    answer = call_inline(*task, state, options_.max_message_bytes);
+    if (!answer.failure.empty()) {
+      failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr));
+    }
+  } catch (const std::exception& error) {  // what it threw could not be taken apart
+    failure = make_failure(FailureKind::serialization, *task, error.what());
+  }
+  Lock lock(mutex_);
+  task->results = std::move(answer.results);
+  task->items_done = failure ? 0 : task->items;
+  resolve(task, std::move(failure));
+  wake();  // no event of a worker's does
+  run_callbacks(lock);
+}
+
+inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> failure) {
+  assert(task->state != Task::State::resolved);
+  if (task->state == Task::State::resolved) return;
+  task->state = Task::State::resolved;
+  task->failure = std::move(failure);
+  if (task->failure) {
+    const bool whole = task->items != 0 && !task->item_failed;
+    const bool again = task->items != 0 && task->retry_due();  // the map sends that item once more
+    failed_ += again ? 0U : whole ? task->items - task->items_done : 1U;
+    done_ += task->items_done;
+  } else {
+    done_ += task->items == 0 ? 1U : task->items_done;
+  }
+  task->payload.reset();
+  if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
+  --outstanding_;
+  for (auto& callback : task->callbacks) callbacks_.push_back(std::move(callback));
+  task->callbacks.clear();
+  task->resolved.store(true, std::memory_order_release);
+  if (leave_when_idle_ && outstanding_ == 0) helper_cv_.notify_all();
+}
+
+/// Tells those who wait to look again: a task was resolved, or a timer set, by a thread that does not drive.
+inline void Dispatcher::wake() noexcept {
+  if (driving_) bell_.ring();
+  followers_cv_.notify_all();
+}
+
+inline void Dispatcher::count_failed_items(std::uint64_t count) {
+  const Lock lock(mutex_);
+  done_ -= count;
+  failed_ += count;
+}
+
+inline void Dispatcher::count_refused_item() {
+  const Lock lock(mutex_);
+  ++failed_;
+}
+
+inline std::string Dispatcher::where(const Task& task, const Slot* slot) {
+  std::string text = task.text();
+  if (slot != nullptr && slot->pid != 0) text += " in worker " + std::to_string(slot->pid);
+  return text;
+}
+
+inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, const std::string& what,
+                                        const Slot* slot) const {
+  FailureRecord record;
+  record.kind = kind;
+  record.task = task.id;
+  record.pid = slot != nullptr ? slot->pid : 0;
+  record.where = where(task, slot);
+  record.message = record.where + ": " + what;
+  return Failure(std::move(record));
+}
+
+// ---- tasks whose worker ended ----------------------------------------------------------------------------------------
+
+/// The results of a chunk's items that the worker had finished but not sent are in its log.
+inline void Dispatcher::salvage_items(const Slot& slot, Task& task) {
+  StatusPage& page = slot.ends.status.page();
+  const std::uint64_t word = page.items_done.load(std::memory_order_acquire);
+  const std::uint64_t done = word >> 32;
+  const std::size_t used = word & 0xffffffff;
+  if (used == 0 || used > StatusPage::log_capacity || done > task.items || done <= task.items_done) return;
+  ResultBytes salvaged;
+  salvaged.bytes.append(page.log(), used);
+  // the log holds whole results, the last of them that of item done - 1: count them, then pass over those that were sent
+  std::uint64_t count = 0;
+  for (int pass = 0; pass < 2; ++pass) {
+    Reader in(salvaged.bytes.view());
+    try {
+      const std::uint64_t skip = pass == 0 ? ~std::uint64_t{0} : task.items_done - (done - count);
+      std::uint64_t seen = 0;
+      while (in.remaining() != 0 && seen < skip) {
+        in.raw(in.number<std::uint64_t>() >> 1);
+        ++seen;
+      }
+      if (pass == 0) count = seen;
+    } catch (const SerializationError&) {
+      return;  // the worker has written over its log
+    }
+    if (count > done || done - count > task.items_done) return;
+    salvaged.offset = salvaged.bytes.size() - in.remaining();
+  }
+  salvaged.first = task.items_done;
+  salvaged.pid = slot.pid;
+  salvaged.count = static_cast<std::uint32_t>(done) - task.items_done;
+  task.items_done = static_cast<std::uint32_t>(done);
+  task.results.push_back(std::move(salvaged));
+}
+
+/// A task whose worker ended under it.
+inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
+  if (task->items != 0) {
+    salvage_items(slot, *task);
+    const std::uint64_t started = slot.ends.status.page().halt_items();
+    if (task->items_done == task->items && !task->cancel_wanted) return resolve(task, std::nullopt);
+    // between two items nothing was running: all that is left can run elsewhere. Before the first one the callable was
+    // read; that may be what killed the worker, so it counts as the first item's
+    if (task->items_done != 0 && started <= task->items_done && !task->cancel_wanted) return resolve(task, std::nullopt);
+    task->item_failed = !task->cancel_wanted;
+  }
+  const bool killed = !status.known() || (status.signaled() && status.signal() == SIGKILL);
+  const std::string item = task->items != 0 ? ", at item " + std::to_string(task->first_item + task->items_done) : "";
+  FailureRecord record;
+  record.task = task->id;
+  record.pid = slot.pid;
+  record.status = status;
+  record.peak_rss_kib = peak_rss_kib;
+  record.where = where(*task, &slot);
+  if (task->cancel_wanted) {
+    record.kind = FailureKind::cancelled;
+    record.message = record.where + " was cancelled while it ran; its worker was killed";
+  } else if (task->timed_out && killed) {
+    record.kind = FailureKind::timeout;
+    record.message = record.where + ": it ran longer than " + std::to_string(task->timeout / std::chrono::milliseconds(1)) +
+                     " ms (TaskOptions::timeout, MapOptions::timeout or PoolOptions::task_timeout)" + item +
+                     ", and was killed with its worker; only this task fails";
+  } else {
+    record.kind = FailureKind::worker_died;
+    record.message = record.where + ": the worker " +
+                     (slot.doom == Doom::lost && killed
+                          ? std::string("closed its result pipe, or became another program, and was killed")
+                                              : status.describe()) +
+                     " while it ran the task" + item + "; only this task fails, the worker is replaced";
+  }
+  task->failure.emplace(std::move(record));
+  if (task->retry_due() && task->items == 0) return run_again(task);
+  resolve(task, std::exchange(task->failure, std::nullopt));
+}
+
+/// A single call whose worker died goes to the end of the queue.
+inline void Dispatcher::run_again(const TaskPtr& task) {
+  --task->retries;
+  task->failure.reset();
+  task->results.clear();
+  task->state = Task::State::queued;
+  Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
+  (source != nullptr ? source->queue : queue_).push_back(task);
+}
+
+}  // namespace brood::detail
