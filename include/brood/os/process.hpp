@@ -2,6 +2,7 @@
 // internal
 #pragma once
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -41,6 +42,22 @@ inline ExitStatus status_from_pidfd(int pidfd) noexcept {
   info.mask = exit_info;
   if (::ioctl(pidfd, _IOWR(0xFF, 11, Info), &info) != 0 || (info.mask & exit_info) == 0) return {};  // PIDFD_GET_INFO
   return ExitStatus::from_wait(info.exit_code);
+}
+
+/// Whether the process behind a pidfd has ended.
+inline bool has_ended(int pidfd) noexcept {
+  pollfd watched{pidfd, POLLIN, 0};
+  return retried("poll", [&] { return ::poll(&watched, 1, 0); }) == 1;
+}
+
+/// Reaps the process behind a pidfd if it has become our child: a host that adopts orphans (process 1 of a container, a
+/// subreaper) inherits the workers of a server that died. Unknown when it has not.
+inline ExitStatus reap_adopted(int pidfd) noexcept {
+  siginfo_t info{};
+  const auto pidfd_type = static_cast<idtype_t>(3);  // P_PIDFD, which older headers lack
+  const int result =
+      retried("waitid", [&] { return ::waitid(pidfd_type, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG); });
+  return result == 0 && info.si_pid != 0 ? ExitStatus::from_siginfo(info.si_code, info.si_status) : ExitStatus();
 }
 
 /// How a child ended and the most memory that it had resident.

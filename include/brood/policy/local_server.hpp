@@ -135,6 +135,11 @@ class LocalServer final : public WorkerSource {
     control_.send(ControlMessage::make(ControlType::stop).bytes());
   }
 
+  void leave_until(std::chrono::steady_clock::time_point end) noexcept override {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    if (!wait_for_end(std::max(left, std::chrono::milliseconds(0)))) kill_server();
+  }
+
   bool ended() noexcept override {
     if (!reaped_ && reap(pid_, end_)) {
       reaped_ = true;

@@ -85,7 +85,7 @@ struct SourceEvent {
   std::exception_ptr cause;
 };
 
-/// Where workers come from. All members are called by one thread at a time, and none waits.
+/// Where workers come from. All members are called by one thread at a time.
 class WorkerSource {
  public:
   WorkerSource() = default;
@@ -109,6 +109,8 @@ class WorkerSource {
   virtual void stop() noexcept = 0;
   /// Whether the server has ended; reaps it.
   virtual bool ended() noexcept = 0;
+  /// Waits until a server that was told to stop has left; kills it when the time is over. The one member that waits.
+  virtual void leave_until(std::chrono::steady_clock::time_point) noexcept {}
   /// What it is doing, for the message when it does not come up in time.
   virtual std::exception_ptr overdue(std::chrono::milliseconds timeout) const = 0;
 

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -164,9 +165,12 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   static constexpr unsigned max_launch_failures = 20;  ///< before the queue fails; one that is nobody else's doing counts
   static constexpr unsigned own_launch_failure = 4;    ///< as so many
   static constexpr unsigned max_start_failures = 6;
-  static constexpr std::chrono::milliseconds end_patience{1'000};  ///< for a killed worker to be reported
-  static constexpr unsigned max_looks = 10;
+  static constexpr std::chrono::milliseconds kill_patience{50};    ///< for a kill, where what becomes of the task is known
+  static constexpr std::chrono::milliseconds end_patience{1'000};  ///< for a kill
+  static constexpr std::chrono::milliseconds report_patience{600};  ///< for the server to report an end that was seen
   static constexpr std::chrono::milliseconds lost_patience{200};   ///< for one that has closed its pipe to end
+  static constexpr std::chrono::milliseconds leave_patience{300};  ///< for servers that were told to leave
+  static constexpr unsigned max_looks = 5;
 
   // driving: dispatcher_drive.hpp
   template <class Done>
@@ -174,7 +178,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void turn(Lock& lock, Clock::time_point deadline);
   void handle(const Poller::Event& event);
   void run_callbacks(Lock& lock);
+  void bury(Lock& lock);
   Clock::time_point next_timer() const;
+  void set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when);
   void fire_timers();
   void ensure_helper();
   void help();
@@ -184,10 +190,12 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::uint32_t add_source(std::unique_ptr<WorkerSource> impl, bool snapshot);
   Source* find_source(std::uint32_t id);
   void hear_source(std::uint32_t id);
+  void watch_end(Slot& slot);
   void count_preloads(const Source& source);
   void count_launch_failure(unsigned weight);
   void end_source(Source& source, const std::exception_ptr& cause, bool killed = false);
   void supervise();
+  void supervise_main();
   void supervise_source(Source& source);
   TaskPtr next_queued(std::deque<TaskPtr>& queue);
   Slot* start_worker(Source& source);
@@ -218,27 +226,37 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   // ends: dispatcher_ends.hpp
   void retire(Slot& slot);
   void recycle(Slot& slot);
+  void free_place(Slot& slot);
   template <class Visit>
   void each_slot(Visit visit);
   void doom(Slot& slot, Doom why);
   void kill_process(Slot& slot);
   void overdue(Slot& slot);
+  void end_seen(Slot& slot);
+  void end_overdue(Slot& slot);
+  static ExitStatus seen_status(const Slot& slot) noexcept;
+  void abandon(Slot& slot);
+  bool settle(Slot& slot, ExitStatus status, long peak_rss_kib);
   void release_slot(Slot& slot);
   void worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib);
   static void salvage_items(const Slot& slot, Task& task);
   void resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib);
   void run_again(const TaskPtr& task);
-  bool cancel_locked(const TaskPtr& task);
-  bool cancel_unstarted_locked(const TaskPtr& task);
-  void cancel_queued();
+  void queue_due_retries();
 
-  // tasks: dispatcher_drive.hpp
-  void accept(const TaskPtr& task);
+  // what the pool asks for: dispatcher_requests.hpp
+  bool cancel_locked(const TaskPtr& task);
+  bool cancel_unstarted_locked(const TaskPtr& task, const std::string& why);
+  void cancel_queued(const std::string& why);
+
+  // tasks: dispatcher_tasks.hpp
+  void accept(const TaskPtr& task, Caller caller);
   void wake() noexcept;
   void resolve(const TaskPtr& task, std::optional<Failure> failure);
   void run_inline(const TaskPtr& task, const void* state);
   Failure make_failure(FailureKind kind, const Task& task, const std::string& what, const Slot* slot = nullptr) const;
   static std::string where(const Task& task, const Slot* slot);
+  static std::string text_of(const std::exception_ptr& cause);
 
   const PoolOptions options_;
   const PolicyHandle policy_;
@@ -260,6 +278,10 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::uint32_t next_source_ = 1;
   std::set<std::tuple<Clock::time_point, std::uint32_t, std::uint64_t>> slot_timers_;
 
+  std::multimap<Clock::time_point, TaskPtr> delayed_;     ///< to be run again, not before that time
+  std::vector<std::unique_ptr<WorkerSource>> buried_;     ///< ended sources, to be destroyed without the lock
+
+  std::exception_ptr broken_;            ///< why no worker comes up, once tries were used up; null when one does
   std::exception_ptr launch_failure_;    ///< why there is no main source
   unsigned launch_failures_ = 0;         ///< in a row, by their weights
   unsigned start_failures_ = 0;          ///< of workers, in a row
@@ -267,6 +289,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
 
   std::uint64_t next_task_ = 1;
   std::size_t outstanding_ = 0;
+  std::uint64_t pending_bytes_ = 0;  ///< of the calls that are not resolved
   std::size_t assigned_ = 0;
   std::size_t prefetched_ = 0;  ///< assigned behind another task
   std::uint64_t average_run_ns_ = 0;

@@ -86,6 +86,7 @@ inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
   for (const Poller::Event& event : events) handle(event);
   fire_timers();
   supervise();
+  bury(lock);
 }
 
 inline void Dispatcher::handle(const Poller::Event& event) {
@@ -104,7 +105,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
   switch (kind) {
     case Tag::results: return receive(*slot);
     case Tag::tasks: return flush(*slot);
-    case Tag::pidfd: return worker_ended(*slot, status_from_pidfd(slot->pidfd.get()), 0);
+    case Tag::pidfd: return end_seen(*slot);
     default: return;
   }
 }
@@ -227,16 +228,16 @@ inline void Dispatcher::shut_down() {
   });
   const auto all_gone = [&] {
     bool gone = true;
-    each_slot([&](const Slot&) { gone = false; });
+    each_slot([&](const Slot& slot) { gone = gone && slot.gone; });  // how they ended matters no more
     return gone;
   };
   if (!drive_until(lock, all_gone, time_after(options_.stop_grace))) {
     each_slot([&](Slot& slot) {
       if (slot.state() != SlotState::doomed) doom(slot, Doom::stop_overdue);
     });
-    drive_until(lock, all_gone, Clock::now() + std::chrono::milliseconds(500));
+    drive_until(lock, all_gone, Clock::now() + leave_patience);
   }
-  each_slot([&](Slot& slot) { release_slot(slot); });  // a process that the kernel can't end just now
+  each_slot([&](Slot& slot) { release_slot(slot); });  // also a process that the kernel can't end just now
   // the sources' destructors wait for their servers: not with the lock, and nobody else can reach them
   const std::vector<std::unique_ptr<Source>> ending = std::exchange(sources_, {});
   main_source_ = 0;
@@ -246,11 +247,17 @@ inline void Dispatcher::shut_down() {
     source->impl->stop();
   }
   queue_.clear();  // cancelled tasks that nobody passed over: they hold this dispatcher
+  delayed_.clear();
   helper_quits_ = true;
   helper_cv_.notify_all();
   bell_.ring();
+  std::vector<std::unique_ptr<WorkerSource>> buried = std::exchange(buried_, {});
   lock.unlock();
+  // they leave side by side; one that does not, because it or a worker of it is stopped, is killed
+  const auto until = Clock::now() + leave_patience;
+  for (const auto& source : ending) source->impl->leave_until(until);
   for (const auto& source : ending) source->impl.reset();
+  buried.clear();
   if (!helper_.joinable()) return;
   if (helper_.get_id() == std::this_thread::get_id()) {
     helper_.detach();

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 // internal
 // Dispatcher: how a worker ends. On an end: drain, classify, resolve, replace.
+//
+// An end is seen by the worker's pidfd, or by the end of its result pipe; how it came about is known when its server
+// reports it. A server that is stopped or slow must not keep a task from being resolved, so each of these steps is
+// waited for in bounded time, and without the report the cause is unknown.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +15,8 @@ namespace brood::detail {
 
 inline void Dispatcher::retire(Slot& slot) {
   slot.move_to(SlotState::retiring);
-  slot.deadline = time_after(options_.stop_grace);
-  slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
+  slot.told_to_leave = true;
+  set_timer(slot, &Slot::deadline, time_after(options_.stop_grace));
   FrameHeader header;
   header.type = FrameType::stop;
   slot.post(header, nullptr);
@@ -21,12 +25,17 @@ inline void Dispatcher::retire(Slot& slot) {
 
 /// Lets a worker go that has run its share of tasks. Its place is free at once: the next one starts while it leaves.
 inline void Dispatcher::recycle(Slot& slot) {
-  const std::uint32_t place = slot.index;
-  const std::uint64_t generation = slot.generation;
   retire(slot);
+  free_place(slot);
+}
+
+/// Puts a fresh slot in the place of one whose worker is on its way out.
+inline void Dispatcher::free_place(Slot& slot) {
+  const std::uint32_t place = slot.index;
+  if (slots_[place].get() != &slot) return;
   leaving_.reserve(leaving_.size() + 1);
   auto fresh = std::make_unique<Slot>(place);
-  fresh->generation = generation;
+  fresh->generation = slot.generation;
   leaving_.push_back(std::exchange(slots_[place], std::move(fresh)));
 }
 
@@ -34,22 +43,38 @@ inline void Dispatcher::recycle(Slot& slot) {
 inline void Dispatcher::doom(Slot& slot, Doom why) {
   slot.move_to(SlotState::doomed);
   slot.doom = why;
-  slot.deadline = Clock::now() + end_patience;
-  slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
+  const bool outcome_known = why == Doom::cancelled || why == Doom::timed_out;
+  set_timer(slot, &Slot::deadline, Clock::now() + (outcome_known ? kill_patience : end_patience));
   kill_process(slot);
 }
 
 inline void Dispatcher::kill_process(Slot& slot) {
   if (!slot.announced) return;  // as soon as it is
-  if (slot.pidfd && !std::exchange(slot.watching_end, true)) {
-    poller_.add(slot.pidfd.get(), EPOLLIN, tag(Tag::pidfd, slot.index, slot.generation));
-  }
   if (slot.pidfd && signal_pidfd(slot.pidfd.get(), SIGKILL)) return;
   if (Source* const source = find_source(slot.source)) source->impl->kill(slot.ticket());
 }
 
+/// The process of a worker has ended. Its server tells how, if it lives.
+inline void Dispatcher::end_seen(Slot& slot) {
+  if (slot.gone) return;
+  slot.gone = true;
+  poller_.remove(slot.pidfd.get());
+  const Source* const source = find_source(slot.source);
+  if (source == nullptr || source->state == Source::State::ended) return worker_ended(slot, seen_status(slot), 0);
+  if (slot.state() != SlotState::doomed) slot.move_to(SlotState::doomed);
+  set_timer(slot, &Slot::deadline, Clock::now() + report_patience);
+}
+
+/// How a worker ended of which no server can tell any more.
+inline ExitStatus Dispatcher::seen_status(const Slot& slot) noexcept {
+  if (!slot.pidfd) return {};
+  const ExitStatus status = reap_adopted(slot.pidfd.get());
+  return status.known() ? status : status_from_pidfd(slot.pidfd.get());
+}
+
 /// A time has passed: of a start, of leaving, or of ending after a kill.
 inline void Dispatcher::overdue(Slot& slot) {
+  set_timer(slot, &Slot::deadline, Clock::time_point::max());
   switch (slot.state()) {
     case SlotState::starting:
       if (slot.lost) return doom(slot, Doom::lost);
@@ -60,31 +85,48 @@ inline void Dispatcher::overdue(Slot& slot) {
           "worker start", ETIMEDOUT));
       return doom(slot, Doom::start_overdue);
     case SlotState::retiring: return doom(slot, Doom::stop_overdue);
-    case SlotState::doomed: {
-      if (slot.announced && (slot.pidfd || ++slot.looks < max_looks)) {  // the kernel is still at work on it
-        slot.deadline = Clock::now() + end_patience;
-        slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
-        return;
-      }
-      // its server has not even said that it exists: a server that hangs is as good as dead
-      const ExitStatus status = slot.pidfd ? status_from_pidfd(slot.pidfd.get()) : ExitStatus();
-      Source* const source = find_source(slot.source);
-      worker_ended(slot, status, 0);
-      if (source != nullptr && source->state == Source::State::ready) {
-        end_source(*source, std::make_exception_ptr(LaunchError("the server does not answer", "server", ETIMEDOUT)));
-      }
-      return;
-    }
     case SlotState::ready:
       if (slot.lost) doom(slot, Doom::lost);
       return;
+    case SlotState::doomed: return end_overdue(slot);
     case SlotState::vacant: return;
   }
+}
+
+/// A worker that should have ended has not, or its server has not said so.
+inline void Dispatcher::end_overdue(Slot& slot) {
+  if (slot.gone) return worker_ended(slot, seen_status(slot), 0);
+  if (slot.pidfd && has_ended(slot.pidfd.get())) return end_seen(slot);  // the watch on it was refused
+  const bool outcome_known = slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
+  if (outcome_known || slot.looks != 0) abandon(slot);
+  ++slot.looks;
+  const bool waited = slot.doom == Doom::start_overdue && !slot.announced;  // for a whole start_timeout already
+  if (slot.pidfd || (!waited && slot.looks < max_looks)) {  // the kernel is still at work on it, or the server
+    return set_timer(slot, &Slot::deadline, Clock::now() + end_patience);
+  }
+  // its server does not say that it exists, or does not kill it: a server that hangs is as good as dead
+  Source* const source = find_source(slot.source);
+  worker_ended(slot, {}, 0);
+  if (source != nullptr && source->state == Source::State::ready) {
+    end_source(*source, std::make_exception_ptr(LaunchError("the server does not answer", "server", ETIMEDOUT)));
+  }
+}
+
+/// Gives up on a worker that does not end although it was killed: its tasks are resolved as those of a dead one, and its
+/// place is free. The worker itself is waited for.
+inline void Dispatcher::abandon(Slot& slot) {
+  if (std::exchange(slot.abandoned, true)) return;
+  settle(slot, {}, 0);
+  slot.receiving = false;
+  poller_.remove(slot.ends.results.get());
+  free_place(slot);
 }
 
 /// Forgets a worker.
 inline void Dispatcher::release_slot(Slot& slot) {
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
+  set_timer(slot, &Slot::deadline, Clock::time_point::max());
+  set_timer(slot, &Slot::task_check, Clock::time_point::max());
   poller_.remove(slot.ends.results.get());
   if (slot.watching_out) poller_.remove(slot.ends.tasks.get());
   if (slot.pidfd) poller_.remove(slot.pidfd.get());
@@ -93,12 +135,12 @@ inline void Dispatcher::release_slot(Slot& slot) {
   if (source != nullptr) --source->live;
 }
 
-inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
+/// Resolves the tasks of a worker that has ended, or puts them back. Returns whether one of them had started.
+inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib) {
   drain(slot);
-  const bool told_to = slot.state() == SlotState::retiring || slot.doom == Doom::stop_overdue;
-  const bool cancelled = slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
-  bool had_started = slot.tasks_done != 0 || slot.doom == Doom::violated;
+  bool had_started = false;
   const std::deque<TaskPtr> left = slot.assigned;
+  while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
   for (auto each = left.rbegin(); each != left.rend(); ++each) {
     if (slot.has_started(**each)) {
       had_started = true;
@@ -109,6 +151,14 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
       requeue(*each);
     }
   }
+  return had_started;
+}
+
+inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
+  const bool started = settle(slot, status, peak_rss_kib);
+  const bool told_to = slot.told_to_leave;
+  const bool says_nothing = started || slot.tasks_done != 0 || slot.abandoned || slot.doom == Doom::violated ||
+                            slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
   std::exception_ptr cause = slot.start_cause;
   if (!cause) {
@@ -123,7 +173,7 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
   if (told_to) return;
   ++workers_died_;
   Source* const source = find_source(source_id);
-  if (had_started || cancelled || source == nullptr || source->state == Source::State::ended) return;
+  if (says_nothing || source == nullptr || source->state == Source::State::ended) return;
   start_failed(*source, cause);
 }
 

@@ -21,24 +21,25 @@ inline bool Dispatcher::cancel(const TaskPtr& task) {
 
 inline void Dispatcher::cancel_unstarted(const TaskPtr& task) {
   Lock lock(mutex_);
-  cancel_unstarted_locked(task);
+  const bool assigned = task->state == Task::State::assigned;
+  if (cancel_unstarted_locked(task, "it was cancelled before it started") && assigned) after_answers(*slots_[task->slot]);
   wake();
   run_callbacks(lock);
 }
 
-inline bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task) {
+/// The worker that had it, if any, is to be seen to with after_answers.
+inline bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task, const std::string& why) {
   if (task->state == Task::State::resolved) return false;
   if (task->state == Task::State::assigned) {
     Slot& slot = *slots_[task->slot];
     if (!slot.revoke(*task)) return false;
     remove_assigned(slot, static_cast<std::size_t>(std::find(slot.assigned.begin(), slot.assigned.end(), task) -
                                                    slot.assigned.begin()));
-    resolve(task, make_failure(FailureKind::cancelled, *task, "it was cancelled before it started"));
-    after_answers(slot);
+    resolve(task, make_failure(FailureKind::cancelled, *task, why));
     return true;
   }
-  resolve(task, make_failure(FailureKind::cancelled, *task, "it was cancelled before it started"));
-  if (++tombstones_ > 64 && tombstones_ > queue_.size() / 2) {
+  resolve(task, make_failure(FailureKind::cancelled, *task, why));
+  if (task->source == 0 && !task->delayed && ++tombstones_ > 64 && tombstones_ > queue_.size() / 2) {
     std::erase_if(queue_, [](const TaskPtr& each) { return each->state == Task::State::resolved; });
     tombstones_ = 0;
   }
@@ -46,7 +47,11 @@ inline bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task) {
 }
 
 inline bool Dispatcher::cancel_locked(const TaskPtr& task) {
-  if (cancel_unstarted_locked(task)) return true;
+  const bool assigned = task->state == Task::State::assigned;
+  if (cancel_unstarted_locked(task, "it was cancelled before it started")) {
+    if (assigned) after_answers(*slots_[task->slot]);
+    return true;
+  }
   if (task->state == Task::State::resolved) return false;
   Slot& slot = *slots_[task->slot];
   // it runs, or has run: take back what is behind it, so that the kill can't hit another task
@@ -68,22 +73,24 @@ inline void Dispatcher::close() {
 
 inline void Dispatcher::cancel_pending() {
   Lock lock(mutex_);
-  cancel_queued();
+  cancel_queued("it was cancelled before it started");
+  for (std::size_t at = 0; at < slots_.size(); ++at) after_answers(*slots_[at]);  // not before all are cancelled: it hands out
   wake();
   run_callbacks(lock);
 }
 
-inline void Dispatcher::cancel_queued() {
+inline void Dispatcher::cancel_queued(const std::string& why) {
   std::vector<TaskPtr> waiting(queue_.begin(), queue_.end());
   for (const auto& source : sources_) waiting.insert(waiting.end(), source->queue.begin(), source->queue.end());
   for (const auto& slot : slots_) waiting.insert(waiting.end(), slot->assigned.begin(), slot->assigned.end());
-  for (const TaskPtr& task : waiting) cancel_unstarted_locked(task);
+  for (const auto& [due, task] : delayed_) waiting.push_back(task);
+  for (const TaskPtr& task : waiting) cancel_unstarted_locked(task, why);
 }
 
 inline void Dispatcher::kill() {
   Lock lock(mutex_);
   closed_ = true;
-  cancel_queued();
+  cancel_queued("the pool was killed before it started");
   each_slot([&](Slot& slot) {
     drain(slot);  // a result that was written whole wins
     while (!slot.assigned.empty()) {
@@ -127,6 +134,8 @@ inline PoolStats Dispatcher::stats() {
     }
     stats.workers.push_back(worker);
   });
+  stats.state = closed_ ? PoolState::closed : broken_ ? PoolState::broken : PoolState::running;
+  if (broken_) stats.cause = text_of(broken_);
   stats.queued = outstanding_ - stats.running;
   stats.done = done_;
   stats.failed = failed_;

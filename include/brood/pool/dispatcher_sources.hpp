@@ -101,6 +101,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         slot->announced = true;
         slot->pid = event->pid;
         slot->pidfd = std::move(event->pidfd);
+        if (slot->pidfd) watch_end(*slot);
         if (slot->state() == SlotState::doomed) kill_process(*slot);
         break;
       case SourceEvent::Kind::unstarted: {
@@ -122,6 +123,14 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
   }
 }
 
+/// A worker's end is heard of without its server.
+inline void Dispatcher::watch_end(Slot& slot) {
+  try {
+    poller_.add(slot.pidfd.get(), EPOLLIN, tag(Tag::pidfd, slot.index, slot.generation));
+  } catch (const SystemError&) {  // the kernel has no memory for it: its server tells, or somebody looks when it is late
+  }
+}
+
 /// Each server builds the Preloads anew.
 inline void Dispatcher::count_preloads(const Source& source) {
   std::vector<PreloadStats> built = source.impl->preloads();
@@ -137,18 +146,20 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
   source.deadline = Clock::time_point::max();
   poller_.remove(source.impl->event_fd());
   if (source.impl->end_fd() >= 0) poller_.remove(source.impl->end_fd());
-  each_slot([&](Slot& slot) {
-    if (slot.source != source.id) return;
-    if (slot.pidfd) {
-      signal_pidfd(slot.pidfd.get(), SIGKILL);
-      if (!std::exchange(slot.watching_end, true)) {
-        poller_.add(slot.pidfd.get(), EPOLLIN, tag(Tag::pidfd, slot.index, slot.generation));
-      }
-    } else {
-      worker_ended(slot, {}, 0);
-    }
-  });
   source.cause = cause;
+  std::vector<Slot*> orphans;  // a slot may move when its worker is given up
+  each_slot([&](Slot& slot) {
+    if (slot.source == source.id) orphans.push_back(&slot);
+  });
+  for (Slot* const slot : orphans) {
+    if (!slot->pidfd || slot->gone) {
+      worker_ended(*slot, seen_status(*slot), 0);
+      continue;
+    }
+    signal_pidfd(slot->pidfd.get(), SIGKILL);
+    if (slot->state() != SlotState::doomed) slot->move_to(SlotState::doomed);
+    set_timer(*slot, &Slot::deadline, Clock::now() + end_patience);
+  }
   if (source.snapshot) return fail_queue(source.queue, cause);
   main_source_ = 0;
   if (!policy_.relaunchable && was_ready) {
@@ -172,24 +183,43 @@ inline void Dispatcher::count_launch_failure(unsigned weight) {
 inline void Dispatcher::supervise() {
   if (shut_down_) return;
   std::erase_if(leaving_, [](const auto& slot) { return slot->state() == SlotState::vacant; });
-  if (main_source_ == 0 && !queue_.empty()) {
-    const bool final = !policy_.relaunchable || launch_failures_ >= max_launch_failures;
-    if (final && launch_failure_) {
-      fail_queue(queue_, launch_failure_);
-      if (policy_.relaunchable) launch_failures_ = 0;
-    } else if (Clock::now() >= retry_at_) {
-      try {
-        launch_main();
-      } catch (...) {
-        launch_failure_ = std::current_exception();
-        count_launch_failure(own_launch_failure);
-      }
-    }
-  }
+  queue_due_retries();
+  if (main_source_ == 0 && !queue_.empty()) supervise_main();
   for (std::size_t at = 0; at < sources_.size(); ++at) supervise_source(*sources_[at]);
-  std::erase_if(sources_, [](const auto& source) {
-    return source->state == Source::State::ended && source->live == 0 && (!source->snapshot || source->outstanding == 0);
+  buried_.reserve(buried_.size() + sources_.size());
+  std::erase_if(sources_, [&](const auto& source) {
+    const bool over =
+        source->state == Source::State::ended && source->live == 0 && (!source->snapshot || source->outstanding == 0);
+    if (over) buried_.push_back(std::move(source->impl));
+    return over;
   });
+}
+
+/// There is work, and no server. A pool that can't have one is broken: what waits fails with the cause, and so does later
+/// work unless its one try succeeds.
+inline void Dispatcher::supervise_main() {
+  const bool final = !policy_.relaunchable || launch_failures_ >= max_launch_failures;
+  if (final && launch_failure_) {
+    broken_ = launch_failure_;
+    if (policy_.relaunchable) launch_failures_ = max_launch_failures - 1;
+    return fail_queue(queue_, launch_failure_);
+  }
+  if (Clock::now() < retry_at_) return;
+  try {
+    launch_main();
+  } catch (...) {
+    launch_failure_ = std::current_exception();
+    count_launch_failure(own_launch_failure);
+  }
+}
+
+/// Destroys the sources that have ended, which waits for their servers to be reaped.
+inline void Dispatcher::bury(Lock& lock) {
+  if (buried_.empty()) return;
+  std::vector<std::unique_ptr<WorkerSource>> ended = std::exchange(buried_, {});
+  lock.unlock();
+  ended.clear();
+  lock.lock();
 }
 
 // ---- timers --------------------------------------------------------------------------------------------------------
@@ -197,6 +227,7 @@ inline void Dispatcher::supervise() {
 inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
   auto next = slot_timers_.empty() ? Clock::time_point::max() : std::get<0>(*slot_timers_.begin());
   bool waiting = main_source_ == 0 && !queue_.empty();
+  if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
   for (const auto& source : sources_) {
     next = std::min(next, source->deadline);
     waiting = waiting || (source->state == Source::State::ready && !(source->snapshot ? source->queue : queue_).empty());

@@ -135,33 +135,45 @@ inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) 
   return std::make_shared<const Bytes>(std::move(out).take());
 }
 
-/// A worker did not come up. The next try waits a little; when nothing is up and tries are used up, the work that waits
-/// fails with the cause, and later work tries again.
+/// A worker did not come up. The next try waits a little, longer each time. When nothing is up and the tries are used up
+/// the pool is broken: the work that waits fails with the cause. Later work has one more try, which mends the pool when
+/// it succeeds.
 inline void Dispatcher::start_failed(Source& source, const std::exception_ptr& cause) {
   ++start_failures_;
-  retry_at_ = Clock::now() + std::chrono::milliseconds(5) * (1 << std::min(start_failures_, 5U));
+  retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(start_failures_, 8U));
   const bool some_up = std::any_of(slots_.begin(), slots_.end(), [&](const auto& slot) {
     return slot->source == source.id && slot->state() == SlotState::ready;
   });
   if (some_up || start_failures_ < max_start_failures) return;
-  start_failures_ = 0;
-  retry_at_ = {};
+  if (source.snapshot) {
+    start_failures_ = 0;
+    retry_at_ = {};
+  } else {
+    broken_ = cause;  // start_failures_ stays: later work has one try
+  }
   fail_queue(source.snapshot ? source.queue : queue_, cause);
 }
 
+inline std::string Dispatcher::text_of(const std::exception_ptr& cause) {
+  try {
+    std::rethrow_exception(cause);
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "unknown cause";
+  }
+}
+
 inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause) {
-  std::string text = "unknown cause";
+  const std::string text = text_of(cause);
   FailureKind kind = FailureKind::launch;
   try {
     std::rethrow_exception(cause);
-  } catch (const PreloadError& error) {
+  } catch (const PreloadError&) {
     kind = FailureKind::preload;
-    text = error.what();
-  } catch (const ImageMismatch& error) {
+  } catch (const ImageMismatch&) {
     kind = FailureKind::image_mismatch;
-    text = error.what();
-  } catch (const std::exception& error) {
-    text = error.what();
+  } catch (...) {
   }
   std::deque<TaskPtr> failing;
   failing.swap(queue);

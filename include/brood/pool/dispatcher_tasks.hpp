@@ -15,17 +15,27 @@ inline TaskPtr Dispatcher::make_task() {
   return task;
 }
 
-inline void Dispatcher::accept(const TaskPtr& task) {
+inline void Dispatcher::accept(const TaskPtr& task, Caller caller) {
   if (closed_) {
     throw PoolClosed("the pool takes no more work: " + options_.name + " was closed, killed or is being destroyed");
   }
+  const std::uint64_t size = task->payload ? task->payload->size() : 0;
+  const std::uint64_t limit = options_.max_pending_bytes;
+  if (limit != 0 && caller == Caller::leaves && (size > limit || pending_bytes_ > limit - size)) {
+    throw QueueFull("the call of " + task->name.text() + " has " + std::to_string(size) + " bytes, and " +
+                    std::to_string(pending_bytes_) + " bytes of calls are pending already; together that is more than " +
+                    "PoolOptions::max_pending_bytes (" + std::to_string(limit) + "). " +
+                    (size > limit ? "Raise the limit" : "Wait for a result, then submit again"));
+  }
   task->id = next_task_++;
+  task->charged = size;
+  pending_bytes_ += size;
   ++outstanding_;
 }
 
 inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
   Lock lock(mutex_);
-  accept(task);
+  accept(task, caller);
   if (policy_.runs_inline) {
     lock.unlock();
     return run_inline(task, state);
@@ -79,6 +89,7 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
     done_ += task->items == 0 ? 1U : task->items_done;
   }
   task->payload.reset();
+  pending_bytes_ -= std::exchange(task->charged, 0);
   if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
   --outstanding_;
   for (auto& callback : task->callbacks) callbacks_.push_back(std::move(callback));
@@ -169,6 +180,8 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     task->item_failed = !task->cancel_wanted;
   }
   const bool killed = !status.known() || (status.signaled() && status.signal() == SIGKILL);
+  const Source* const source = find_source(slot.source);
+  const bool server_ended = killed && slot.doom == Doom::none && source != nullptr && source->state == Source::State::ended;
   const std::string item = task->items != 0 ? ", at item " + std::to_string(task->first_item + task->items_done) : "";
   FailureRecord record;
   record.task = task->id;
@@ -184,27 +197,53 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     record.message = record.where + ": it ran longer than " + std::to_string(task->timeout / std::chrono::milliseconds(1)) +
                      " ms (TaskOptions::timeout, MapOptions::timeout or PoolOptions::task_timeout)" + item +
                      ", and was killed with its worker; only this task fails";
+  } else if (server_ended) {
+    record.kind = FailureKind::worker_died;
+    record.message = record.where + ": the worker ended with its server while it ran the task" + item + ": " +
+                     text_of(source->cause) + ". The tasks that ran in its workers fail" +
+                     (source->snapshot || !policy_.relaunchable ? "" : ", the next one gets a new server");
   } else {
     record.kind = FailureKind::worker_died;
     record.message = record.where + ": the worker " +
                      (slot.doom == Doom::lost && killed
                           ? std::string("closed its result pipe, or became another program, and was killed")
-                                              : status.describe()) +
+                          : status.describe()) +
                      " while it ran the task" + item + "; only this task fails, the worker is replaced";
+  }
+  ++task->deaths;
+  if (task->items == 0 && task->deaths > 1) {
+    record.message += "; it was run " + std::to_string(task->deaths) + " times (TaskOptions::retries)";
   }
   task->failure.emplace(std::move(record));
   if (task->retry_due() && task->items == 0) return run_again(task);
   resolve(task, std::exchange(task->failure, std::nullopt));
 }
 
-/// A single call whose worker died goes to the end of the queue.
+/// A single call whose worker died is run again after a pause, longer each time: one that kills whatever runs it must not
+/// keep the pool busy with starting workers. Nothing of the try that failed may reach into the next.
 inline void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
   task->failure.reset();
   task->results.clear();
+  task->timed_out = false;
+  task->assigned_at = {};
   task->state = Task::State::queued;
-  Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
-  (source != nullptr ? source->queue : queue_).push_back(task);
+  task->delayed = true;
+  const auto pause = std::chrono::milliseconds(1) * (1 << std::min(task->deaths - 1, 10U));
+  delayed_.emplace(Clock::now() + pause, task);
+}
+
+/// Puts the tasks whose pause is over at the end of their queue.
+inline void Dispatcher::queue_due_retries() {
+  const auto now = Clock::now();
+  while (!delayed_.empty() && delayed_.begin()->first <= now) {
+    const TaskPtr task = delayed_.begin()->second;
+    delayed_.erase(delayed_.begin());
+    task->delayed = false;
+    if (task->state != Task::State::queued) continue;  // cancelled meanwhile
+    Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
+    (source != nullptr ? source->queue : queue_).push_back(task);
+  }
 }
 
 }  // namespace brood::detail

@@ -74,12 +74,18 @@ struct Dispatcher::FrameHandler {
   void greet(const Frame& frame) const {
     if (frame.header.type == FrameType::hello) {
       slot.greeted = true;
-      dispatcher.launch_failures_ = 0;
-      if (Source* const source = dispatcher.find_source(slot.source)) source->useful = true;
+      if (Source* const source = dispatcher.find_source(slot.source)) {
+        source->useful = true;
+        if (!source->snapshot) {  // a copy for one call says nothing about the pool's own workers
+          dispatcher.launch_failures_ = 0;
+          dispatcher.broken_ = nullptr;
+        }
+      }
       if (!slot.announced) ++dispatcher.workers_started_;  // its result pipe was faster than its server
       if (slot.pid == 0) slot.pid = static_cast<pid_t>(frame.header.number);  // shown only; signals need the pidfd
-      slot.deadline = Clock::time_point::max();
-      if (slot.state() == SlotState::starting) slot.move_to(SlotState::ready);
+      if (slot.state() != SlotState::starting) return;  // too late, or it was told to leave meanwhile
+      slot.move_to(SlotState::ready);
+      dispatcher.set_timer(slot, &Slot::deadline, Clock::time_point::max());
       return;
     }
     const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0}, "a worker could not be started: it");
@@ -122,8 +128,7 @@ inline void Dispatcher::receive(Slot& slot) {
       poller_.remove(slot.ends.results.get());
       slot.lost = true;
       if (slot.state() == SlotState::starting || slot.state() == SlotState::ready) {
-        slot.deadline = Clock::now() + lost_patience;
-        slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
+        set_timer(slot, &Slot::deadline, Clock::now() + lost_patience);
       }
       return;
     }
@@ -267,6 +272,13 @@ inline void Dispatcher::requeue(const TaskPtr& task) {
   (source != nullptr ? source->queue : queue_).push_front(task);
 }
 
+/// One of a slot's two times. There are no entries for times that have been changed since.
+inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when) {
+  const Clock::time_point before = std::exchange(slot.*which, when);
+  if (before != slot.deadline && before != slot.task_check) slot_timers_.erase({before, slot.index, slot.generation});
+  if (when != Clock::time_point::max()) slot_timers_.emplace(when, slot.index, slot.generation);
+}
+
 /// Takes back what the worker has not started, except for the first.
 inline void Dispatcher::revoke_unstarted(Slot& slot) {
   for (std::size_t at = slot.assigned.size(); at-- > 1;) {
@@ -285,15 +297,13 @@ inline void Dispatcher::watch_deadline(Slot& slot) {
   if (slot.assigned.empty() || slot.assigned.front()->timeout.count() == 0) return;
   const Task& task = *slot.assigned.front();
   const Clock::time_point due = (slot.has_started(task) ? slot.start_of(task) : Clock::now()) + task.timeout;
-  if (slot.task_check <= due) return;
-  slot.task_check = due;
-  slot_timers_.emplace(due, slot.index, slot.generation);
+  if (slot.task_check > due) set_timer(slot, &Slot::task_check, due);
 }
 
 /// Kills the worker if the task, or the item, that it runs has passed its deadline. What is behind it is taken back, and
 /// a chunk is halted, before that is decided: the kill can't hit anything else.
 inline void Dispatcher::check_deadline(Slot& slot) {
-  slot.task_check = Clock::time_point::max();
+  set_timer(slot, &Slot::task_check, Clock::time_point::max());
   if (slot.state() != SlotState::starting && slot.state() != SlotState::ready) return;
   const auto late = [&] {
     if (slot.assigned.empty()) return false;

@@ -4,7 +4,11 @@
 //
 //   vacant ──start──▶ starting ──hello──▶ ready ──stop──▶ retiring ──▶ vacant
 //                        │                  │                │
-//                        └───────kill───────┴──▶ doomed ◀────┘  ──▶ vacant (each on the end of the process)
+//                        └──kill, or its end─┴──▶ doomed ◀────┘  ──▶ vacant (each on the report of its end)
+//
+// A doomed worker is one that was killed, or one whose end was seen before its server has told how it came about. Its
+// tasks are resolved with the report. A worker that the kernel can't end, or whose server does not report, is given up
+// in bounded time: its tasks are resolved, its place is free.
 //
 // Tasks may be assigned while it is starting: their frames wait in the pipe. The first in `assigned` is the one that
 // may be running; those behind it have not started unless the first has answered.
@@ -35,7 +39,7 @@ enum class SlotState : std::uint8_t { vacant, starting, ready, retiring, doomed 
 
 /// Why a worker is being killed.
 enum class Doom : std::uint8_t {
-  none,
+  none,           ///< nobody's doing: it has ended
   cancelled,      ///< for the task that it runs
   violated,       ///< it broke the protocol
   lost,           ///< it closed its result pipe and lives on
@@ -74,10 +78,12 @@ class Slot {
   bool announced = false;  ///< `started` has been heard: pid and pidfd are known
   bool greeted = false;    ///< hello has been heard
   Doom doom = Doom::none;
-  unsigned looks = 0;  ///< how often its end was overdue
+  bool told_to_leave = false;
+  bool gone = false;       ///< its process has ended; how is for its server to say
+  bool abandoned = false;  ///< it would not end: its tasks are resolved, its place is another's
+  unsigned looks = 0;      ///< how often its end was overdue
   std::exception_ptr start_cause;  ///< why it could not come up, where it said so
   bool watching_out = false;
-  bool watching_end = false;
   bool lost = false;        ///< its result pipe has ended
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
@@ -113,7 +119,7 @@ class Slot {
     reader_ = FrameReader();
     next_number = 1;
     tasks_given = tasks_done = 0;
-    announced = greeted = watching_out = watching_end = lost = false;
+    announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
     doom = Doom::none;
     looks = 0;

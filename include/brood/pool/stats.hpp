@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <brood/core/errors.hpp>
@@ -27,8 +28,17 @@ struct WorkerStats {
   std::uint64_t tasks_done = 0;
 };
 
+/// Whether a pool gets work done.
+enum class PoolState {
+  running,  ///< it takes work
+  broken,   ///< no worker comes up (PoolStats::cause): what waited has failed, new work has one try, and mends it if that works
+  closed,   ///< it takes no more work
+};
+
 /// A pool at one moment.
 struct PoolStats {
+  PoolState state = PoolState::running;
+  std::string cause;                   ///< why the pool is broken
   pid_t server_pid = 0;                ///< 0 when there is no server just now
   std::vector<PreloadStats> preloads;  ///< what its servers have built, in order
   std::vector<WorkerStats> workers;    ///< the workers that have a process, by index

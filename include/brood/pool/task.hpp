@@ -45,7 +45,7 @@ struct CallableName {
 /// One task, from submit to the end of its last future.
 ///
 ///   queued ──assign──▶ assigned ──result, failure, death──▶ resolved
-///      ▲──────revoke, death before it started───┘
+///      ▲──────revoke, death before it started, retry───┘
 ///
 /// Everything but `resolved` is guarded by the dispatcher's mutex until the task is resolved; then it does not change.
 struct Task {
@@ -62,6 +62,7 @@ struct Task {
   bool halted = false;           ///< of a chunk: no further item starts
   std::chrono::nanoseconds timeout{0};  ///< of the task, or of each item of a chunk; 0: none
   std::chrono::steady_clock::time_point assigned_at{};  ///< of a task with a timeout
+  unsigned deaths = 0;         ///< how often its worker died under it
   unsigned retries = 0;        ///< left to the task, or to each item of a chunk
   unsigned first_retries = 0;  ///< of a chunk: left to its first item
   std::uint32_t slot = 0;        ///< where it is assigned
@@ -70,6 +71,8 @@ struct Task {
   CallableName name;
   std::shared_ptr<const Bytes> payload;  ///< what the worker is to be told; let go of when the task is resolved
   std::uint64_t run_ns = 0;
+  std::uint64_t charged = 0;  ///< bytes that count as pending
+  bool delayed = false;       ///< it waits for its next try
   std::vector<ResultBytes> results;
   std::optional<Failure> failure;
   std::vector<std::function<void()>> callbacks;
