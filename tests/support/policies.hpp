@@ -20,6 +20,8 @@
 #include <brood/policy/spawn.hpp>
 #include <brood/worker/preload.hpp>
 
+#include "support/sanitizer.hpp"
+
 namespace support {
 
 /// A Preload that knows where and how often it was built.
@@ -67,8 +69,10 @@ using ForkServerWithPreloads = brood::ForkServerPolicy<Numbers, Sums>;
 }  // namespace support
 
 /// For TEST_CASE_TEMPLATE: the policies that have workers; all of them. With BROOD_TEST_FEW_POLICIES, for a quick try of
-/// one file, only one of each kind.
-#if defined(BROOD_TEST_FEW_POLICIES)
+/// one file, only one of each kind. With ThreadSanitizer, only what never forks a process with threads: it has one itself.
+#if BROOD_TEST_HAS_THREAD_SANITIZER
+#define WORKER_POLICIES brood::SpawnPolicy
+#elif defined(BROOD_TEST_FEW_POLICIES)
 #define WORKER_POLICIES brood::ForkPolicy, brood::SpawnPolicy, support::ForkServerWithPreloads
 #else
 #define WORKER_POLICIES \

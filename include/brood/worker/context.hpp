@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -50,27 +51,30 @@ struct TaskContext {
 /// The context of the task that this thread runs.
 inline thread_local TaskContext* thread_context = nullptr;
 /// The same for threads that a task has started. Null in a host.
-inline TaskContext* process_context = nullptr;
+inline constinit std::atomic<TaskContext*> process_context{nullptr};
 
-inline TaskContext* current_context() noexcept { return thread_context != nullptr ? thread_context : process_context; }
+inline TaskContext* current_context() noexcept {
+  return thread_context != nullptr ? thread_context : process_context.load(std::memory_order_acquire);
+}
 
 /// Installs a context for as long as it lives.
 class ContextScope {
  public:
-  explicit ContextScope(TaskContext& context) noexcept : thread_before_(thread_context), process_before_(process_context) {
+  explicit ContextScope(TaskContext& context) noexcept : thread_before_(thread_context), in_worker_(context.page != nullptr) {
     thread_context = &context;
-    if (context.page != nullptr) process_context = &context;
+    if (in_worker_) process_before_ = process_context.exchange(&context, std::memory_order_acq_rel);
   }
   ContextScope(const ContextScope&) = delete;
   ContextScope& operator=(const ContextScope&) = delete;
   ~ContextScope() {
     thread_context = thread_before_;
-    process_context = process_before_;
+    if (in_worker_) process_context.store(process_before_, std::memory_order_release);
   }
 
  private:
   TaskContext* thread_before_;
-  TaskContext* process_before_;
+  TaskContext* process_before_ = nullptr;
+  bool in_worker_;  ///< under InlinePolicy several threads of the host run tasks at once
 };
 
 inline TaskContext& require_context(const char* caller) {
