@@ -305,7 +305,7 @@ TEST_CASE("without /proc threads are seen all the same") {
   }
   CHECK_MESSAGE(("\n" + ran.output).find("\nForkPolicy works\n") != std::string::npos, ran.output);
   CHECK_MESSAGE(ran.output.find("LeavesThread") != std::string::npos, ran.output);
-  CHECK_MESSAGE(ran.output.find("it left threads running; threads do not survive a fork") != std::string::npos, ran.output);
+  CHECK_MESSAGE(ran.output.find("it left threads running; threads and timers do not survive a fork") != std::string::npos, ran.output);
 }
 
 TEST_CASE("a program that reaches init in the host only does not multiply") {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/os/inventory.hpp>
 #include <brood/os/threads.hpp>
 #include <brood/policy/local_server.hpp>
 #include <brood/policy/worker_policy.hpp>
@@ -30,15 +31,49 @@ struct PreloadOrder {
   std::string arguments;
 };
 
+/// What Preloads may leave behind.
+struct PreloadRules {
+  bool allow_threads = false;
+  bool strict = false;
+};
+
+/// The texts as one, as many as a control message has room for beside others of 400 bytes.
+inline std::string join_left_behind(const std::vector<std::string>& texts, std::string_view between) {
+  std::string joined;
+  for (std::size_t at = 0; at < texts.size(); ++at) {
+    const std::string more = (at == 0 ? "" : std::string(between)) + texts[at].substr(0, 1000);
+    if (joined.size() + more.size() > ControlMessage::max_text - 400) {
+      return joined + std::string(between) + "and " + std::to_string(texts.size() - at) + " more";
+    }
+    joined += more;
+  }
+  return joined;
+}
+
+/// The threads that run beside this one, as a text; empty when there are none.
+inline std::vector<std::string> extra_threads() {
+  int threads = count_threads();
+  // one that has been joined may be listed for a moment longer
+  for (int looks = 0; threads != 1 && looks < 100; ++looks) {
+    timespec moment{0, 500'000};
+    ::nanosleep(&moment, nullptr);
+    threads = count_threads();
+  }
+  if (threads == 1) return {};
+  return {threads == 0 ? "threads" : std::to_string(threads - 1) + (threads == 2 ? " thread" : " threads")};
+}
+
 /// Builds one Preload in the server and tells the host. A failure is told, and ends the server.
 inline void build_one_preload(Server& server, std::int32_t index, PreloadedObject preload, const PreloadOrder& order,
-                              bool allow_threads) {
+                              PreloadRules rules) {
   const auto say = [&](const ControlMessage& message) { server.control.send(message.bytes()); };
   const auto give_up = [&](const std::string& why) {
     say(ControlMessage::make(ControlType::failed, {}, index, 0, why));
     leave(exit_code_of_broken_worker);
   };
   say(ControlMessage::make(ControlType::building, {}, index));
+  const std::vector<Held> descriptors = held_descriptors();
+  const std::vector<Held> timers = held_timers();
   const std::uint64_t started = monotonic_ns();
   try {
     Reader arguments(std::as_bytes(std::span(order.arguments)));
@@ -53,22 +88,21 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
     give_up("its constructor threw " + summary.type + (summary.said.empty() ? "" : ": " + summary.said));
   }
   const std::uint64_t time = monotonic_ns() - started;
-  if (!allow_threads) {
-    int threads = count_threads();
-    // one that has been joined may be listed for a moment longer
-    for (int looks = 0; threads != 1 && looks < 100; ++looks) {
-      timespec moment{0, 500'000};
-      ::nanosleep(&moment, nullptr);
-      threads = count_threads();
-    }
-    if (threads != 1) {
-      const std::string count = threads == 0 ? "" : std::to_string(threads - 1) + " ";
-      give_up("it left " + count + (threads == 2 ? "thread" : "threads") +
-              " running; threads do not survive a fork, so the workers would not have them. Join them in the "
-              "constructor, or set ForkServerPolicy's allow_threads");
-    }
+  std::vector<std::string> running = extra_threads();
+  for (std::string& timer : what_came(timers, held_timers())) running.push_back(std::move(timer));
+  if (!running.empty() && !rules.allow_threads) {
+    give_up("it left " + join_left_behind(running, " and ") +
+            " running; threads and timers do not survive a fork, so the workers would not have them. Join the threads and "
+            "delete the timers in the constructor, or set ForkServerPolicy's allow_threads");
   }
-  if (server.control.send(ControlMessage::make(ControlType::built, {}, index, time).bytes()) != ControlSocket::Sent::yes) {
+  std::vector<std::string> left = what_came(descriptors, held_descriptors());
+  if (!left.empty() && rules.strict) {
+    give_up("it left behind: " + join_left_behind(left, "; ") +
+            ". ForkServerPolicy's strict refuses that. Close them in the constructor, and open them again in after_fork");
+  }
+  left.insert(left.end(), running.begin(), running.end());
+  const std::string told = join_left_behind(left, "\n");
+  if (server.control.send(ControlMessage::make(ControlType::built, {}, index, time, told).bytes()) != ControlSocket::Sent::yes) {
     leave(exit_code_of_lost_server);
   }
 }
@@ -82,14 +116,21 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
 ///
 /// A Preload is any type that can be default-constructed, or that is given its arguments:
 /// `ForkServerPolicy<Model, Index>{preload_args<Model>("m.bin")}`. preloaded<Model>() gives a task its instance. A Preload
-/// that throws, exits, crashes, hangs, or leaves threads running makes the pool's constructor throw PreloadError.
+/// that throws, exits, crashes, hangs, or leaves threads or timers running makes the pool's constructor throw PreloadError.
+/// What else it leaves open for the workers to share is in PreloadStats::left_behind.
+///
+/// A Preload may have a member `void after_fork()`, const or not: each worker calls it once on its copy, before
+/// PoolOptions::on_worker_start, in the order of the Preloads. There it opens files again, seeds random engines and the
+/// like. When it throws or ends the process, the worker does not start: LaunchError.
 template <class... Preload>
 class ForkServerPolicy {
  public:
   static constexpr std::string_view name = sizeof...(Preload) == 0 ? "ForkServerPolicy<>" : "ForkServerPolicy<...>";
 
-  /// Lets Preloads leave threads running in the server. They do not exist in the workers.
+  /// Lets Preloads leave threads and timers running in the server. They do not exist in the workers.
   bool allow_threads = false;
+  /// Makes a PreloadError of the descriptors and locks that would be in PreloadStats::left_behind.
+  bool strict = false;
 
   ForkServerPolicy() : orders_{order<Preload>()...} {
     static_assert((std::default_initializable<Preload> && ...),
@@ -113,6 +154,7 @@ class ForkServerPolicy {
   std::unique_ptr<WorkerSource> launch(const LaunchOptions& options) const {
     Writer sent;
     sent.number(allow_threads);
+    sent.number(strict);
     for (const detail::PreloadOrder& each : orders_) {
       detail::write_code(sent, reinterpret_cast<const void*>(each.build));
       sent.text(each.arguments);
@@ -122,7 +164,9 @@ class ForkServerPolicy {
 
   /// Builds the Preloads. Runs in the server.
   static void prepare(Server& server, Reader& sent) {
-    const bool threads_allowed = sent.number<bool>();
+    detail::PreloadRules rules;
+    rules.allow_threads = sent.number<bool>();
+    rules.strict = sent.number<bool>();
     detail::TaskContext context;  // lets a Preload use the ones before it
     context.preloaded = &server.preloaded;
     const detail::ContextScope scope(context);
@@ -131,9 +175,9 @@ class ForkServerPolicy {
       detail::PreloadOrder next;
       next.build = reinterpret_cast<detail::BuildPreload>(detail::read_code(sent));
       next.arguments = sent.text();
-      detail::build_one_preload(server, index++, preload, next, threads_allowed);
+      detail::build_one_preload(server, index++, preload, next, rules);
     };
-    (build_next({detail::type_name<Preload>(), detail::type_key<Preload>(), nullptr}), ...);
+    (build_next({detail::type_name<Preload>(), detail::type_key<Preload>(), nullptr, detail::after_fork_of<Preload>()}), ...);
   }
 
   /// A worker: a copy of the server.
@@ -147,6 +191,7 @@ class ForkServerPolicy {
   static detail::PreloadOrder order(const PreloadArgs<Given>&... given) {
     detail::PreloadOrder result;
     if constexpr (std::default_initializable<T>) result.build = &detail::build_preload<T>;
+    static_cast<void>(detail::after_fork_of<T>());  // checks it
     [[maybe_unused]] const auto take = [&]<class G>(const PreloadArgs<G>& args) {
       if constexpr (std::is_same_v<G, T>) result = {args.build(), args.arguments()};
     };

@@ -60,7 +60,7 @@ class LocalServer final : public WorkerSource {
 
   LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made)
       : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)), made_(made) {
-    for (std::string& type : preloads) preloads_.push_back({std::move(type), {}, 0});
+    for (std::string& type : preloads) preloads_.emplace_back().type = std::move(type);
   }
 
   /// Kills the server if it still runs, and its workers with it, and reaps it.
@@ -251,6 +251,8 @@ class LocalServer final : public WorkerSource {
         PreloadStats& preload = preloads_[static_cast<std::size_t>(message.number)];
         preload.time = std::chrono::nanoseconds(message.value);
         ++preload.built;
+        preload.server = pid_;
+        preload.left_behind = lines_of(message.said());
         building_.reset();
         return std::nullopt;
       }

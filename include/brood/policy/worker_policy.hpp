@@ -54,6 +54,10 @@ struct PreloadStats {
   std::string type;                  ///< its name as the compiler spells it
   std::chrono::nanoseconds time{0};  ///< how long its constructor took, the last time
   std::uint64_t built = 0;           ///< how often it was built: once by each server that the pool has had
+  pid_t server = 0;                  ///< the server that built it last
+  /// What its constructor has left open in that server: descriptors that all workers share, locks that they do not have,
+  /// and, where ForkServerPolicy::allow_threads lets them be, threads and timers. One line for each, for people.
+  std::vector<std::string> left_behind;
 };
 
 /// The host's ends of what it shares with one worker.

@@ -238,6 +238,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void abandon(Slot& slot);
   bool settle(Slot& slot, ExitStatus status, long peak_rss_kib);
   void release_slot(Slot& slot);
+  std::string hook_that_runs(const Slot& slot);
   void worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib);
   static void salvage_items(const Slot& slot, Task& task);
   void resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib);

@@ -76,14 +76,17 @@ inline ExitStatus Dispatcher::seen_status(const Slot& slot) noexcept {
 inline void Dispatcher::overdue(Slot& slot) {
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   switch (slot.state()) {
-    case SlotState::starting:
+    case SlotState::starting: {
       if (slot.lost) return doom(slot, Doom::lost);
+      const std::string hook = hook_that_runs(slot);
       slot.start_cause = std::make_exception_ptr(LaunchError(
           "a worker (pid " + std::to_string(slot.pid) + ") was not up after " +
               std::to_string(options_.start_timeout.count()) +
-              " ms (PoolOptions::start_timeout) and was killed; what do its start hook and its static constructors do?",
+              " ms (PoolOptions::start_timeout) and was killed" +
+              (hook.empty() ? "; what do its static constructors do?" : " in " + hook),
           "worker start", ETIMEDOUT));
       return doom(slot, Doom::start_overdue);
+    }
     case SlotState::retiring: return doom(slot, Doom::stop_overdue);
     case SlotState::ready:
       if (slot.lost) doom(slot, Doom::lost);
@@ -135,6 +138,17 @@ inline void Dispatcher::release_slot(Slot& slot) {
   if (source != nullptr) --source->live;
 }
 
+/// The user's code that a worker runs, or ran when it ended, on its way up; empty when none.
+inline std::string Dispatcher::hook_that_runs(const Slot& slot) {
+  if (slot.greeted || !slot.ends.status) return {};
+  const std::uint64_t step = slot.ends.status.page().start_step.load(std::memory_order_relaxed);
+  if (step == StatusPage::in_start_hook) return "PoolOptions::on_worker_start";
+  Source* const source = find_source(slot.source);
+  if (step == 0 || source == nullptr) return {};
+  const std::vector<PreloadStats> preloads = source->impl->preloads();
+  return step <= preloads.size() ? "after_fork of the Preload " + preloads[step - 1].type : "";
+}
+
 /// Resolves the tasks of a worker that has ended, or puts them back. Returns whether one of them had started.
 inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib) {
   drain(slot);
@@ -162,11 +176,11 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
   std::exception_ptr cause = slot.start_cause;
   if (!cause) {
-    cause = std::make_exception_ptr(
-        LaunchError("a worker" + who + " " + status.describe() +
-                        (slot.greeted ? " before it had run a task" : " before it was up; what do its start hook and, under "
-                                                                      "SpawnPolicy, its static constructors do?"),
-                    "worker start", 0));
+    const std::string hook = hook_that_runs(slot);
+    const std::string when = slot.greeted    ? " before it had run a task"
+                             : hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
+                                            : " before it was up, in " + hook;
+    cause = std::make_exception_ptr(LaunchError("a worker" + who + " " + status.describe() + when, "worker start", 0));
   }
   const std::uint32_t source_id = slot.source;
   release_slot(slot);

@@ -88,7 +88,9 @@ struct Dispatcher::FrameHandler {
       dispatcher.set_timer(slot, &Slot::deadline, Clock::time_point::max());
       return;
     }
-    const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0}, "a worker could not be started: it");
+    const std::string hook = dispatcher.hook_that_runs(slot);
+    const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0},
+                                         "a worker could not be started: " + (hook.empty() ? "it" : hook));
     slot.start_cause = failure.kind() == FailureKind::image_mismatch
                            ? failure.exception()
                            : std::make_exception_ptr(LaunchError(failure.message(), "worker start", 0));

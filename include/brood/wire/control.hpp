@@ -8,7 +8,7 @@
 //   server → host    hello      number: pid; text: the build identity
 //                    mismatch   the image is not the host's; text: why. The server leaves.
 //                    building   number: the index of the Preload that it is about to build
-//                    built      number: its index, value: nanoseconds
+//                    built      number: its index, value: nanoseconds; text: what it left behind, one thing a line
 //                    failed     number: the index of the Preload that failed; text: why. The server leaves.
 //                    ready      workers can be started
 //                    started    number: pid; with the pidfd where there is one
@@ -22,8 +22,10 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include <brood/os/control_socket.hpp>
 
@@ -94,5 +96,16 @@ struct ControlMessage {
 };
 static_assert(offsetof(ControlMessage, text) == ControlMessage::head_size);
 static_assert(std::is_trivially_copyable_v<ControlMessage>);
+
+/// The lines of a message's text.
+inline std::vector<std::string> lines_of(std::string_view text) {
+  std::vector<std::string> lines;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
 
 }  // namespace brood::detail

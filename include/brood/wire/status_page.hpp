@@ -36,6 +36,7 @@ struct StatusPage {
   static constexpr std::size_t mapping_size = log_offset + log_capacity;
 
   static constexpr std::uint64_t halted_bit = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t in_start_hook = ~std::uint64_t{0};
 
   enum class Claim : std::uint64_t { offered = 0, claimed = 1, revoked = 2 };
 
@@ -45,6 +46,8 @@ struct StatusPage {
   std::atomic<std::uint64_t> progress_total{0};
   std::atomic<std::uint64_t> items_started{0};  ///< of the chunk that runs
   std::atomic<std::uint64_t> items_done{0};     ///< of the chunk that runs << 32 | bytes of the log in use
+  /// What runs while the worker starts: n is after_fork of the n-th Preload, then in_start_hook; 0 before and after.
+  std::atomic<std::uint64_t> start_step{0};
   alignas(64) std::array<std::atomic<std::uint64_t>, claim_count> claims{};
 
   static constexpr std::uint64_t claim_word(std::uint64_t number, Claim claim) noexcept {

@@ -22,6 +22,7 @@ struct PreloadedObject {
   std::string_view type;
   const void* key = nullptr;  ///< type_key of its type, where it was asked for
   const void* object = nullptr;
+  void (*after_fork)(const void* object) = nullptr;  ///< its hook, where it has one
 };
 
 /// Takes the results of a chunk's items, one after the other.

@@ -33,6 +33,37 @@ const void* build_preload(Reader& in) {
   return std::apply([](Args&... each) { return static_cast<const void*>(new T(std::move(each)...)); }, values);
 }
 
+/// Whether T has a member with the name after_fork, of whatever kind and access: then the name is ambiguous in a class
+/// that inherits another one. A final class shows only what can be named.
+template <class T>
+consteval bool names_after_fork() {
+  if constexpr (std::is_class_v<T> && !std::is_final_v<T>) {
+    struct Other {
+      int after_fork;
+    };
+    struct Both : T, Other {};
+    return !requires { &Both::after_fork; };
+  } else {
+    return requires(T& object) { &T::after_fork; } || requires(T& object) { object.after_fork(); };
+  }
+}
+
+/// The hook of a Preload, or null. It may change the object: a worker's copy is its own.
+template <class T>
+constexpr auto after_fork_of() -> void (*)(const void* object) {
+  if constexpr (names_after_fork<T>()) {
+    constexpr bool fits = requires(T& object) {
+      { object.after_fork() } -> std::same_as<void>;
+    };
+    static_assert(fits, "brood: ForkServerPolicy<...>: after_fork of a Preload is called in each worker and must be a public "
+                        "`void after_fork()`, const or not; rename the member if it is something else");
+    if constexpr (fits) {
+      return [](const void* object) { static_cast<T*>(const_cast<void*>(object))->after_fork(); };
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace detail
 
 /// The constructor arguments of a Preload, on their way to the server. Made by preload_args<T>().

@@ -2,7 +2,7 @@
 // internal
 // What a worker does: reads frames from its task pipe, one task at a time, and answers on its result pipe.
 //
-//   setup ──▶ start hook ──▶ hello ──▶ { task ──▶ claim ──▶ run ──▶ result | items... | failed } ──▶ stop or end of file
+//   setup ──▶ hooks ──▶ hello ──▶ { task ──▶ claim ──▶ run ──▶ result | items... | failed } ──▶ stop or end of file
 //
 // A result is written before the next task starts, so a death can't take it along. A task that was revoked before it
 // was claimed is passed over without an answer.
@@ -243,10 +243,7 @@ class WorkerLoop {
       context_.index = setup.index;
       context_.max_result_bytes = setup.max_message_bytes;
       name_process(setup.name.c_str());
-      if (setup.on_start != nullptr) {
-        const ContextScope scope(context_);
-        setup.on_start();
-      }
+      run_hooks(setup);
     } catch (const abi::__forced_unwind&) {
       throw;
     } catch (...) {
@@ -259,6 +256,23 @@ class WorkerLoop {
     hello.type = FrameType::hello;
     hello.number = static_cast<std::uint64_t>(pid_);
     send(bytes, hello);
+  }
+
+  /// User code, before the first task. The page says which, so that the host can name it when it does not return.
+  void run_hooks(const WorkerSetup& setup) {
+    const ContextScope scope(context_);
+    std::atomic<std::uint64_t>& step = status_.page().start_step;
+    for (std::size_t at = 0; at < context_.preloaded->size(); ++at) {
+      const PreloadedObject& preload = (*context_.preloaded)[at];
+      if (preload.after_fork == nullptr) continue;
+      step.store(at + 1, std::memory_order_relaxed);
+      preload.after_fork(preload.object);
+    }
+    if (setup.on_start != nullptr) {
+      step.store(StatusPage::in_start_hook, std::memory_order_relaxed);
+      setup.on_start();
+    }
+    step.store(0, std::memory_order_relaxed);
   }
 
   void run_task(Frame& frame) {
