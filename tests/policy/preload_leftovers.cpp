@@ -156,6 +156,16 @@ struct CreatesThreadTimer {
   timer_t timer{};
 };
 
+struct LeavesThreads {
+  LeavesThreads() {
+    for (int n = 0; n < 2; ++n) {
+      std::thread([] {
+        for (;;) ::pause();
+      }).detach();
+    }
+  }
+};
+
 /// What may stay: it is the same for all, or nothing at all.
 struct IsTidy {
   IsTidy() {
@@ -423,6 +433,18 @@ TEST_CASE_TEMPLATE("a timer that a Preload leaves is a PreloadError, or reported
                              })
                              .get();
   CHECK_MESSAGE(in_worker.empty(), joined(in_worker));  // that is the hazard
+}
+
+TEST_CASE("allow_threads: threads are reported for the Preload that left them") {
+  const support::Leftovers audit;
+  using Policy = brood::ForkServerPolicy<app::WithoutHook, app::LeavesThreads, app::Ordered<1>>;
+  Policy policy;
+  policy.allow_threads = true;
+  const brood::Pool<Policy> pool({.workers = 1}, policy);
+  const auto preloads = pool.stats().preloads;
+  CHECK(preloads.at(0).left_behind.empty());
+  CHECK(preloads.at(1).left_behind == std::vector<std::string>{"2 threads"});
+  CHECK(preloads.at(2).left_behind.empty());
 }
 
 TEST_CASE("after_fork opens a file again: 8 workers read the right records at once") {

@@ -50,17 +50,19 @@ inline std::string join_left_behind(const std::vector<std::string>& texts, std::
   return joined;
 }
 
-/// The threads that run beside this one, as a text; empty when there are none.
-inline std::vector<std::string> extra_threads() {
+/// The threads that run beside the `expected` ones, as a text; empty when there are none. Looks again some times: one that
+/// has been joined may be listed for a moment longer.
+inline std::vector<std::string> extra_threads(int expected, int looks) {
+  if (expected == 0) return {};  // there were several, and how many is not to be seen
   int threads = count_threads();
-  // one that has been joined may be listed for a moment longer
-  for (int looks = 0; threads != 1 && looks < 100; ++looks) {
+  for (; (threads == 0 || threads > expected) && looks > 0; --looks) {
     timespec moment{0, 500'000};
     ::nanosleep(&moment, nullptr);
     threads = count_threads();
   }
-  if (threads == 1) return {};
-  return {threads == 0 ? "threads" : std::to_string(threads - 1) + (threads == 2 ? " thread" : " threads")};
+  if (threads == 0) return {"threads"};
+  if (threads <= expected) return {};
+  return {std::to_string(threads - expected) + (threads == expected + 1 ? " thread" : " threads")};
 }
 
 /// Builds one Preload in the server and tells the host. A failure is told, and ends the server.
@@ -74,6 +76,7 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
   say(ControlMessage::make(ControlType::building, {}, index));
   const std::vector<Held> descriptors = held_descriptors();
   const std::vector<Held> timers = held_timers();
+  const int threads = rules.allow_threads ? count_threads() : 1;
   const std::uint64_t started = monotonic_ns();
   try {
     Reader arguments(std::as_bytes(std::span(order.arguments)));
@@ -88,7 +91,7 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
     give_up("its constructor threw " + summary.type + (summary.said.empty() ? "" : ": " + summary.said));
   }
   const std::uint64_t time = monotonic_ns() - started;
-  std::vector<std::string> running = extra_threads();
+  std::vector<std::string> running = extra_threads(threads, rules.allow_threads ? 10 : 100);
   for (std::string& timer : what_came(timers, held_timers())) running.push_back(std::move(timer));
   if (!running.empty() && !rules.allow_threads) {
     give_up("it left " + join_left_behind(running, " and ") +

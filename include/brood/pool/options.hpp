@@ -46,8 +46,8 @@ struct PoolOptions {
   bool kill_tree = false;
   /// Whether a worker that crashes says where: the frames of its stack go into the failure.
   bool backtraces = true;
-  /// Called in each worker before its first task: a function or a captureless lambda. One that throws or ends the
-  /// process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
+  /// Called in each worker before its first task, after the after_fork of the Preloads: a function or a captureless
+  /// lambda. One that throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
   void (*on_worker_start)() = nullptr;
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";
