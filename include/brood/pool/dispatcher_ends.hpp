@@ -177,7 +177,7 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
   std::exception_ptr cause = slot.start_cause;
   if (!cause) {
     const std::string hook = hook_that_runs(slot);
-    const std::string when = slot.greeted    ? " before it had run a task"
+    const std::string when = slot.greeted   ? " before it had run a task"
                              : hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
                                             : " before it was up, in " + hook;
     cause = std::make_exception_ptr(LaunchError("a worker" + who + " " + status.describe() + when, "worker start", 0));
