@@ -373,7 +373,7 @@ TEST_CASE("what several Preloads leave is told for each, and what was there befo
   CHECK_MESSAGE(preloads[1].left_behind.empty(), joined(preloads[1].left_behind));
   says(joined(preloads[2].left_behind), "a record lock (fcntl)");
   says(joined(preloads[3].left_behind), "eventfd");
-  for (const std::size_t at : {0, 2, 3}) CHECK(preloads[at].left_behind.size() == 1);
+  for (const std::size_t at : {0U, 2U, 3U}) CHECK(preloads[at].left_behind.size() == 1);
 }
 
 TEST_CASE("strict has nothing against a Preload that keeps only what may be kept") {

@@ -84,8 +84,8 @@ inline std::vector<int> open_descriptors() {
 /// Whether all may use a device at once and see nothing of each other.
 inline bool is_harmless_device(int fd, dev_t device) noexcept {
   constexpr dev_t memory = 1 << 8;  // the major number of null, zero, full, random and urandom
-  for (const dev_t minor : {3, 5, 7, 8, 9}) {
-    if (device == (memory | minor)) return true;
+  for (const dev_t number : {3U, 5U, 7U, 8U, 9U}) {
+    if (device == (memory | number)) return true;
   }
   return ::isatty(fd) == 1;
 }
