@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-// tasks_per_worker, on_worker_start, and how many workers there are.
+// tasks_per_worker, memory_per_worker, on_worker_start, and how many workers there are.
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <map>
+#include <new>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -155,4 +159,136 @@ TEST_CASE_TEMPLATE("PoolOptions::name is the workers' name", Policy, WORKER_POLI
   brood::Pool<Policy> pool({.workers = 1, .name = "my-pool"});
   CHECK(pool.submit([] { return support::process_info(::getpid())->name; }).get() == "my-pool");
   CHECK(support::process_info(pool.stats().server_pid)->name == "brood-server");
+}
+
+namespace {
+
+/// Memory that stays resident, in a place that is neither freed nor taken by anything else.
+void leak(std::size_t bytes) {
+  void* const taken = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (taken == MAP_FAILED) throw std::bad_alloc();
+  std::memset(taken, 1, bytes);
+}
+
+constexpr std::size_t mebi = std::size_t{1} << 20;
+
+/// What a fresh worker of this policy has resident, and so many MiB.
+template <class Policy>
+std::uint64_t fresh_and(std::uint64_t more) {
+  brood::Pool<Policy> pool({.workers = 1});
+  return pool.submit([] { return brood::detail::own_memory().resident; }).get() + more * mebi;
+}
+
+pid_t leak_and_tell(std::size_t bytes, int) {
+  leak(bytes);
+  return ::getpid();
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("memory_per_worker replaces a worker that has grown, between tasks", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1, .memory_per_worker = fresh_and<Policy>(100)});
+  // 40 MiB each: the third task takes a worker over its limit
+  std::vector<pid_t> pids;
+  for (int n = 0; n < 9; ++n) pids.push_back(pool.submit(&leak_and_tell, 40 * mebi, n).get());
+  for (int n = 0; n < 9; ++n) {
+    CAPTURE(n);
+    CHECK(pids[static_cast<std::size_t>(n)] == pids[static_cast<std::size_t>(n / 3 * 3)]);
+    if (n >= 3) CHECK(pids[static_cast<std::size_t>(n)] != pids[static_cast<std::size_t>(n - 3)]);
+  }
+  const auto stats = pool.stats();
+  CHECK(stats.done == 9);
+  CHECK(stats.workers_started == 3);
+  CHECK(stats.workers_died == 0);
+}
+
+TEST_CASE_TEMPLATE("memory_per_worker: a worker that stays small stays", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1, .memory_per_worker = fresh_and<Policy>(500)});
+  for (int n = 0; n < 200; ++n) CHECK(pool.submit(&add_one, n).get() == n + 1);
+  CHECK(pool.map(&add_one, std::vector<int>(1000, 1)) == std::vector<int>(1000, 2));
+  CHECK(pool.stats().workers_started == 1);
+}
+
+TEST_CASE_TEMPLATE("memory_per_worker: tasks that were handed out ahead of time run elsewhere", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2, .memory_per_worker = fresh_and<Policy>(60)});
+  const int tasks = std::is_same_v<Policy, brood::SpawnPolicy> || support::has_sanitizer ? 600 : 3'000;
+  const int period = tasks / 12;
+  std::vector<brood::Future<int>> futures;
+  for (int n = 0; n < tasks; ++n) {
+    futures.push_back(pool.submit(
+        [](int k, int every) {
+          if (k % every == every / 2) leak(80 * mebi);
+          if (k % every == every / 2 + 3) throw std::runtime_error(std::to_string(k));
+          return k;
+        },
+        n, period));
+  }
+  for (int n = 0; n < tasks; ++n) {
+    auto& future = futures[static_cast<std::size_t>(n)];
+    if (n % period == period / 2 + 3) {
+      CHECK_THROWS_WITH_AS(static_cast<void>(future.get()), std::to_string(n).c_str(), std::runtime_error);
+    } else {
+      CHECK(future.get() == n);
+    }
+  }
+  const auto stats = pool.stats();
+  CHECK(stats.done == static_cast<std::uint64_t>(tasks - 12));
+  CHECK(stats.failed == 12);
+  CHECK(stats.workers_died == 0);
+  CHECK(stats.workers_started > 5);
+}
+
+TEST_CASE_TEMPLATE("memory_per_worker ends a chunk of a map early, and the rest runs elsewhere", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1, .memory_per_worker = fresh_and<Policy>(100)});
+  std::vector<int> items(30);
+  for (int n = 0; n < 30; ++n) items[static_cast<std::size_t>(n)] = n;
+  const auto results = pool.map(
+      [](int n) {
+        leak(20 * mebi);
+        return std::pair(n, ::getpid());
+      },
+      items, {.chunk_size = 30});
+  std::map<pid_t, int> ran;
+  for (int n = 0; n < 30; ++n) {
+    CHECK(results[static_cast<std::size_t>(n)].first == n);
+    ++ran[results[static_cast<std::size_t>(n)].second];
+  }
+  CHECK(ran.size() >= 5);
+  for (const auto& [pid, count] : ran) {
+    CAPTURE(pid);
+    CHECK(count <= 6);
+  }
+  CHECK(pool.stats().workers_died == 0);
+  CHECK(pool.stats().done == 30);
+}
+
+TEST_CASE("memory_per_worker holds for closures, too") {
+  const support::Leftovers audit;
+  brood::Pool<brood::ForkPolicy> pool({.workers = 1, .memory_per_worker = fresh_and<brood::ForkPolicy>(100)});
+  const int more = 1;
+  const auto results = pool.map(
+      [&](int n) {
+        leak(60 * mebi);
+        return std::pair(n + more, ::getpid());
+      },
+      std::vector{1, 2, 3, 4, 5, 6}, {.chunk_size = 2});
+  std::set<pid_t> pids;
+  for (int n = 0; n < 6; ++n) {
+    CHECK(results[static_cast<std::size_t>(n)].first == n + 2);
+    pids.insert(results[static_cast<std::size_t>(n)].second);
+  }
+  CHECK(pids.size() == 3);
+}
+
+TEST_CASE_TEMPLATE("memory_per_worker below what a fresh worker has is a LaunchError that says so", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1, .memory_per_worker = 4096});
+  auto future = pool.submit(&add_one, 1);
+  CHECK_THROWS_WITH_AS(static_cast<void>(future.get()),
+                       doctest::Contains("bytes resident before its first task, more than PoolOptions::memory_per_worker (4096)"),
+                       brood::LaunchError);
 }

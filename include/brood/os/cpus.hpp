@@ -49,6 +49,17 @@ inline unsigned cgroup_cpus() {
   return 0;
 }
 
+/// The highest number that a CPU of this machine may have, also one that is not plugged in.
+inline unsigned highest_cpu() {
+  std::ifstream possible("/sys/devices/system/cpu/possible");  // "0-127", "0,2-3"
+  std::string ranges;
+  if (possible >> ranges) {
+    const std::size_t before = ranges.find_last_of("-,");
+    return static_cast<unsigned>(std::atoi(ranges.c_str() + (before == std::string::npos ? 0 : before + 1)));
+  }
+  return static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_CONF))) - 1;
+}
+
 /// How many CPUs this process may use: by its affinity and its control group's quota. At least 1.
 inline unsigned usable_cpus() {
   cpu_set_t set;

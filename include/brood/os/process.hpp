@@ -30,6 +30,13 @@ inline bool signal_pidfd(int pidfd, int signal) noexcept {
   return retried("pidfd_send_signal", [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0U); }) == 0;
 }
 
+/// Sends a signal to every process of the group that the process behind a pidfd leads, or has led: its number can't be
+/// another's. False when refused (before Linux 6.9), or when there is no such group.
+inline bool signal_group_of_pidfd(int pidfd, int signal) noexcept {
+  constexpr unsigned process_group = 1U << 2;  // PIDFD_SIGNAL_PROCESS_GROUP
+  return retried("pidfd_send_signal", [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, process_group); }) == 0;
+}
+
 /// How the process behind a pidfd ended, also when somebody else has reaped it (Linux 6.15); unknown otherwise.
 inline ExitStatus status_from_pidfd(int pidfd) noexcept {
   struct Info {  // the first 64 bytes of struct pidfd_info in linux/pidfd.h, which older headers lack
@@ -60,10 +67,11 @@ inline ExitStatus reap_adopted(int pidfd) noexcept {
   return result == 0 && info.si_pid != 0 ? ExitStatus::from_siginfo(info.si_code, info.si_status) : ExitStatus();
 }
 
-/// How a child ended and the most memory that it had resident.
+/// How a child ended, the most memory that it had resident, and its CPU time.
 struct Ended {
   ExitStatus status;
   long peak_rss_kib = 0;
+  std::uint64_t cpu_ms = 0;
 };
 
 /// Reaps one child of ours without waiting. False when it still runs. A child that somebody else has reaped counts as
@@ -73,7 +81,21 @@ inline bool reap(pid_t pid, Ended& ended) noexcept {
   struct rusage usage {};
   const pid_t result = retried("wait4", [&] { return ::wait4(pid, &status, WNOHANG | __WALL, &usage); });
   if (result == 0) return false;
-  ended = result == pid ? Ended{ExitStatus::from_wait(status), usage.ru_maxrss} : Ended{};
+  const auto ms = [](const timeval& time) { return static_cast<std::uint64_t>(time.tv_sec * 1000 + time.tv_usec / 1000); };
+  ended = result == pid ? Ended{ExitStatus::from_wait(status), usage.ru_maxrss, ms(usage.ru_utime) + ms(usage.ru_stime)}
+                        : Ended{};
+  return true;
+}
+
+/// Kills what is left of the group that a child of ours has led, when the child has ended. False when it still runs. To
+/// be called before the child is reaped: until then the group's number can't be another's.
+inline bool kill_group_of_ended(pid_t leader) noexcept {
+  siginfo_t info{};
+  if (retried("waitid", [&] { return ::waitid(P_PID, static_cast<id_t>(leader), &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) {
+    return true;  // somebody else has reaped it
+  }
+  if (info.si_pid != leader) return false;
+  ::kill(-leader, SIGKILL);
   return true;
 }
 

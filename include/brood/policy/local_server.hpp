@@ -58,8 +58,9 @@ class LocalServer final : public WorkerSource {
   /// What the server is a process of.
   enum class Made { by_fork, by_exec };
 
-  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made)
-      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)), made_(made) {
+  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made, bool kill_tree)
+      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)), made_(made),
+        kill_tree_(kill_tree) {
     for (std::string& type : preloads) preloads_.emplace_back().type = std::move(type);
   }
 
@@ -120,7 +121,7 @@ class LocalServer final : public WorkerSource {
     set_nonblocking(ends.tasks.get());
     set_nonblocking(ends.results.get());
     const std::array<int, 3> given{tasks.read.get(), results.write.get(), memory.get()};
-    const ControlMessage message = ControlMessage::make(ControlType::start, ticket);
+    const ControlMessage message = ControlMessage::make(ControlType::start, ticket, 0, kill_tree_ ? 1 : 0);
     if (control_.send(message.bytes(), given) != ControlSocket::Sent::yes) return std::nullopt;
     return ends;
   }
@@ -288,6 +289,7 @@ class LocalServer final : public WorkerSource {
         event.kind = SourceEvent::Kind::exited;
         if (message.number != -1) event.status = ExitStatus::from_wait(message.number);
         event.peak_rss_kib = static_cast<long>(message.value);
+        event.cpu_ms = message.cpu_ms;
         return event;
       default: return violated();
     }
@@ -305,6 +307,7 @@ class LocalServer final : public WorkerSource {
   std::optional<std::size_t> building_;
   State state_ = State::launching;
   Made made_;
+  bool kill_tree_;
   bool lost_ = false;  ///< it closed its end of the control socket, and did not end by itself
   bool reaped_ = false;
   bool drained_ = false;  ///< the socket was read once more after the end
@@ -325,7 +328,7 @@ void serve(Server& server, Reader& in) {
 /// names what it will build. Copies no page table, whatever the host's size. Throws InitMissing when this program never
 /// called brood::init, LaunchError when it can't be started.
 template <class P>
-std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions&, const Writer& sent = {},
+std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const Writer& sent = {},
                                              std::vector<std::string> preloads = {}) {
   using namespace detail;
   const std::string policy(P::name);
@@ -350,7 +353,8 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions&, const Writer&
     std::vector<int> handed{hand_over.get(), server.fd()};
     if (own_pidfd) handed.push_back(own_pidfd.get());
     const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments());
-    return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads), LocalServer::Made::by_exec);
+    return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads), LocalServer::Made::by_exec,
+                                         options.kill_tree);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());
@@ -386,7 +390,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
       }
     }
     return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{},
-                                         LocalServer::Made::by_fork);
+                                         LocalServer::Made::by_fork, options.kill_tree);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());

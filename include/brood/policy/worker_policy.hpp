@@ -47,6 +47,7 @@ struct LaunchOptions {
   std::string name;                         ///< the pool's, for messages
   std::chrono::milliseconds start_timeout{30'000};
   const void* snapshot = nullptr;           ///< a closure's state, for a policy that copies the host; else null
+  bool kill_tree = false;                   ///< each worker leads a process group, which is killed when it ends
 };
 
 /// A Preload that the server has built.
@@ -84,6 +85,7 @@ struct SourceEvent {
   detail::Fd pidfd;
   ExitStatus status;
   long peak_rss_kib = 0;
+  std::uint64_t cpu_ms = 0;  ///< exited: its CPU time; 0 when not known
   int error = 0;
   std::string stage;
   std::exception_ptr cause;

@@ -219,7 +219,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void top_up(Slot& slot);
   TaskPtr take_back_one();
   void requeue(const TaskPtr& task);
-  void revoke_unstarted(Slot& slot);
+  void revoke_unstarted(Slot& slot, std::size_t keep = 1);
   void watch_deadline(Slot& slot);
   void check_deadline(Slot& slot);
 
@@ -231,6 +231,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void each_slot(Visit visit);
   void doom(Slot& slot, Doom why);
   void kill_process(Slot& slot);
+  bool signal_kill(const Slot& slot) const noexcept;
   void overdue(Slot& slot);
   void end_seen(Slot& slot);
   void end_overdue(Slot& slot);

@@ -48,9 +48,15 @@ inline void Dispatcher::doom(Slot& slot, Doom why) {
   kill_process(slot);
 }
 
+/// Precondition: it has a pidfd. The server kills the group too when it reaps the worker; but the server may be gone.
+inline bool Dispatcher::signal_kill(const Slot& slot) const noexcept {
+  if (options_.kill_tree) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);
+  return signal_pidfd(slot.pidfd.get(), SIGKILL);
+}
+
 inline void Dispatcher::kill_process(Slot& slot) {
   if (!slot.announced) return;  // as soon as it is
-  if (slot.pidfd && signal_pidfd(slot.pidfd.get(), SIGKILL)) return;
+  if (slot.pidfd && signal_kill(slot)) return;
   if (Source* const source = find_source(slot.source)) source->impl->kill(slot.ticket());
 }
 
@@ -133,6 +139,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
   poller_.remove(slot.ends.results.get());
   if (slot.watching_out) poller_.remove(slot.ends.tasks.get());
   if (slot.pidfd) poller_.remove(slot.pidfd.get());
+  if (options_.kill_tree && slot.pidfd) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);  // also without its server
   Source* const source = find_source(slot.source);
   slot.clear();
   if (source != nullptr) --source->live;

@@ -35,6 +35,7 @@ inline void Dispatcher::launch_main() {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
+  wanted.kill_tree = options_.kill_tree;
   main_source_ = add_source(policy_.launch(wanted), false);
 }
 
@@ -57,6 +58,7 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
   wanted.snapshot = state;
+  wanted.kill_tree = options_.kill_tree;
   const Lock lock(mutex_);
   if (closed_) throw PoolClosed("the pool takes no more work: it was closed, killed or is being destroyed");
   return add_source(policy_.launch(wanted), true);
@@ -117,7 +119,9 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         break;
       }
       case SourceEvent::Kind::exited:
-        if (slot != nullptr) worker_ended(*slot, event->status, event->peak_rss_kib);
+        if (slot == nullptr) break;
+        slot->cpu_ms = event->cpu_ms;
+        worker_ended(*slot, event->status, event->peak_rss_kib);
         break;
     }
   }
@@ -156,7 +160,7 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
       worker_ended(*slot, seen_status(*slot), 0);
       continue;
     }
-    signal_pidfd(slot->pidfd.get(), SIGKILL);
+    signal_kill(*slot);
     if (slot->state() != SlotState::doomed) slot->move_to(SlotState::doomed);
     set_timer(*slot, &Slot::deadline, Clock::now() + end_patience);
   }

@@ -130,6 +130,9 @@ inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) 
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
   setup.on_start = options_.on_worker_start;
+  setup.limits = options_.limits;
+  setup.memory_limit = options_.memory_per_worker;
+  setup.leads_group = options_.kill_tree;
   Writer out;
   setup.write(out);
   return std::make_shared<const Bytes>(std::move(out).take());

@@ -168,6 +168,19 @@ inline void Dispatcher::salvage_items(const Slot& slot, Task& task) {
   task.results.push_back(std::move(salvaged));
 }
 
+/// Says that a worker has ended because its CPU time was used up, if it has.
+inline std::string cpu_limit_text(const Slot& slot, ExitStatus status) {
+  const StatusPage& page = slot.ends.status.page();
+  const std::uint64_t end = page.cpu_end_s.load(std::memory_order_relaxed);
+  if (end == 0 || !status.signaled()) return {};
+  // a task that ignores SIGXCPU is killed one second later; the kernel counts ticks there, and here the time itself, which
+  // may be less
+  const bool ignored = status.signal() == SIGKILL && slot.cpu_ms / 800 >= end;
+  if (status.signal() != SIGXCPU && !ignored) return {};
+  return " because the CPU time limit was reached (Limits::cpu_time, " +
+         std::to_string(page.cpu_share_s.load(std::memory_order_relaxed)) + " s)";
+}
+
 /// A task whose worker ended under it.
 inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
   if (task->items != 0) {
@@ -207,7 +220,7 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     record.message = record.where + ": the worker " +
                      (slot.doom == Doom::lost && killed
                           ? std::string("closed its result pipe, or became another program, and was killed")
-                          : status.describe()) +
+                          : status.describe() + cpu_limit_text(slot, status)) +
                      " while it ran the task" + item + "; only this task fails, the worker is replaced";
   }
   ++task->deaths;

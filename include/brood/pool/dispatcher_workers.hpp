@@ -35,8 +35,10 @@ struct Dispatcher::FrameHandler {
       case FrameType::items: {
         const std::uint32_t left = task.items - task.items_done;
         const bool last = (header.flags & FrameHeader::last) != 0;
+        const bool ended_early = (header.flags & FrameHeader::full) != 0 && header.first + header.count != 0;
         if (task.items == 0 || header.first != task.items_done || header.count > left ||
-            (last ? header.count != left && !task.halted : header.count == 0) || header.count > header.size / sizeof(std::uint64_t)) {
+            (last ? header.count != left && !task.halted && !ended_early : header.count == 0) ||
+            header.count > header.size / sizeof(std::uint64_t)) {
           throw ProtocolError("results of items that it was not asked for");
         }
         if (header.size > StatusPage::log_capacity && header.size - sizeof(std::uint64_t) > limit) {
@@ -55,6 +57,7 @@ struct Dispatcher::FrameHandler {
     const FrameHeader& header = frame.header;
     if (!slot.greeted) return greet(frame);
     const TaskPtr task = slot.assigned.front();
+    if ((header.flags & FrameHeader::full) != 0 && dispatcher.options_.memory_per_worker != 0) slot.full = true;
     switch (header.type) {
       case FrameType::items:
         task->results.push_back({header.first, header.count, slot.pid, 0, std::move(frame.payload)});
@@ -91,7 +94,7 @@ struct Dispatcher::FrameHandler {
     const std::string hook = dispatcher.hook_that_runs(slot);
     const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0},
                                          "a worker could not be started: " + (hook.empty() ? "it" : hook));
-    slot.start_cause = failure.kind() == FailureKind::image_mismatch
+    slot.start_cause = failure.kind() == FailureKind::image_mismatch || failure.kind() == FailureKind::launch
                            ? failure.exception()
                            : std::make_exception_ptr(LaunchError(failure.message(), "worker start", 0));
   }
@@ -190,6 +193,7 @@ inline void Dispatcher::remove_assigned(Slot& slot, std::size_t at) {
 /// A worker has answered, or has come up: more work for it, or none.
 inline void Dispatcher::after_answers(Slot& slot) {
   if (slot.state() != SlotState::ready) return;
+  if (slot.full) revoke_unstarted(slot, 0);  // what it has started runs to its end
   top_up(slot);
   watch_deadline(slot);
   if (!slot.assigned.empty()) return flush(slot);
@@ -221,7 +225,8 @@ inline void Dispatcher::flush(Slot& slot) {
 // ---- assigning and taking back -------------------------------------------------------------------------------------
 
 inline bool Dispatcher::used_up(const Slot& slot) const noexcept {
-  return options_.tasks_per_worker != 0 && slot.tasks_given >= options_.tasks_per_worker;
+  return slot.full || slot.last_given ||
+         (options_.tasks_per_worker != 0 && slot.tasks_given >= options_.tasks_per_worker);
 }
 
 inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
@@ -247,6 +252,7 @@ inline void Dispatcher::top_up(Slot& slot) {
   while (slot.assigned.size() < depth && !used_up(slot) && slot.has_claim_room()) {
     const TaskPtr task = next_queued(queue);
     if (!task) return;
+    if (task->limited && !slot.assigned.empty()) return queue.push_front(task);
     slot.assign(task);
     ++assigned_;
     if (slot.assigned.size() > 1) ++prefetched_;
@@ -281,9 +287,9 @@ inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, C
   if (when != Clock::time_point::max()) slot_timers_.emplace(when, slot.index, slot.generation);
 }
 
-/// Takes back what the worker has not started, except for the first.
-inline void Dispatcher::revoke_unstarted(Slot& slot) {
-  for (std::size_t at = slot.assigned.size(); at-- > 1;) {
+/// Takes back what the worker has not started, except for the first `keep`.
+inline void Dispatcher::revoke_unstarted(Slot& slot, std::size_t keep) {
+  for (std::size_t at = slot.assigned.size(); at-- > keep;) {
     const TaskPtr task = slot.assigned[at];
     if (!slot.revoke(*task)) continue;
     remove_assigned(slot, at);

@@ -374,6 +374,7 @@ class Map {
 template <class Policy, class F, class Range>
 auto map_under(std::shared_ptr<Dispatcher> dispatcher, F& f, Range& range, MapOptions options) {
   require_callable<Policy, F>();
+  check_options(options);
   return Map<route_of<Policy, F>, F, Range>(std::move(dispatcher), f, range, options);
 }
 

@@ -24,7 +24,10 @@ struct PoolOptions {
   unsigned workers = 0;
   /// After so many tasks a worker is replaced by a fresh one; 0: never.
   std::uint64_t tasks_per_worker = 0;
-  /// A worker that has more memory resident than this, in bytes, when a task is done is replaced by a fresh one; 0: never.
+  /// A worker that has more memory resident than this, in bytes, when a task or an item of a map is done is replaced by a
+  /// fresh one; 0: never. What counts is what `ps` shows as RSS, with the pages that it shares with the server. The worker
+  /// looks after each task, but not more than once a millisecond. A limit that a fresh worker is beyond already makes the
+  /// start fail (LaunchError).
   std::uint64_t memory_per_worker = 0;
   /// How long a task, or an item of a map, may run before it is killed with its worker and fails as TaskTimeout; 0: as
   /// long as it likes. The time in the queue does not count. TaskOptions and MapOptions can say otherwise.
@@ -37,12 +40,15 @@ struct PoolOptions {
   std::uint64_t max_pending_bytes = 0;
   /// The largest call, and the largest result, in bytes; a larger one is a MessageTooLarge for its task.
   std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
-  /// What each worker may use. A worker that can't take a limit on does not come up (LaunchError).
+  /// What each worker may use, from before its start hook on. A worker that can't take a limit on does not come up
+  /// (LaunchError, with the member, the value, the system call and its errno). InlinePolicy takes none on.
   Limits limits{};
   /// What becomes of a task's stdout and stderr.
   Output output = Output::inherit;
-  /// Whether the processes that a task has started are killed with its worker: each worker leads a process group of its
-  /// own. One that has made itself a session escapes.
+  /// Whether the processes that a task has started are killed when its worker ends, in whichever way: each worker leads a
+  /// process group of its own. A process that has made a group or a session of its own escapes. So do all when the server
+  /// is killed, before Linux 6.9, and when server and host are killed at the same time. What an answered task has left
+  /// running lives as long as its worker.
   bool kill_tree = false;
   /// Whether a worker that crashes says where: the frames of its stack go into the failure.
   bool backtraces = true;
@@ -60,7 +66,10 @@ struct TaskOptions {
   /// How often the task is run again when its worker died under it. Not after an exception, a timeout or a cancel: only
   /// a death says nothing about the task itself. What it had done by then is done twice.
   unsigned retries = 0;
-  /// What this task may use, on top of PoolOptions::limits.
+  /// What this task may use, on top of PoolOptions::limits: where both say something, the task's counts, but for the CPU
+  /// time, where both do. A limit above the worker's hard one needs a privilege. Not all can be taken off again, so the
+  /// worker runs no other task after this one and is replaced: that costs a start. A worker that can't take a limit on
+  /// fails this task alone, as LaunchError. InlinePolicy takes none on.
   Limits limits{};
 };
 

@@ -12,6 +12,7 @@
 
 #include <brood/core/config.hpp>
 #include <brood/policy/worker_policy.hpp>
+#include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/future.hpp>
 #include <brood/pool/map.hpp>
@@ -37,6 +38,7 @@ PolicyHandle handle_of(Policy policy) {
 /// A dispatcher whose server, if it has one, is ready.
 template <class Policy>
 std::shared_ptr<Dispatcher> make_dispatcher(PoolOptions options, Policy policy, bool launch) {
+  check_options(options);
   try {
     auto dispatcher = std::make_shared<Dispatcher>(std::move(options), handle_of(std::move(policy)));
     if (launch) dispatcher->launch();
@@ -66,7 +68,8 @@ class Pool {
 
  public:
   /// Starts the server and waits until it is ready, with its Preloads. Workers are started when there is work for them.
-  /// Throws HostIsThreaded (ForkPolicy), InitMissing, PreloadError, ImageMismatch, LaunchError.
+  /// Throws HostIsThreaded (ForkPolicy), InitMissing, PreloadError, ImageMismatch, LaunchError, and std::invalid_argument
+  /// for an option that makes no sense.
   explicit Pool(PoolOptions options = {}, Policy policy = {})
       : dispatcher_(detail::make_dispatcher(std::move(options), std::move(policy), !RunsInline<Policy>)),
         exceptions_(std::uncaught_exceptions()) {}
@@ -97,7 +100,7 @@ class Pool {
   /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under
   /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
   /// parameter types and serialized before submit returns. Throws PoolClosed, MessageTooLarge, SerializationError, and
-  /// what a serializer throws.
+  /// what a serializer throws. Options that make no sense are a std::invalid_argument.
   template <class F, class... Args>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, Args&&... args) {

@@ -87,6 +87,9 @@ class Slot {
   bool lost = false;        ///< its result pipe has ended
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
+  bool full = false;        ///< it has said that it has more memory than it may
+  bool last_given = false;  ///< it was given a task with limits of its own: no other follows
+  std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
   Clock::time_point task_check = Clock::time_point::max();  ///< when to look whether a task has passed its deadline
 
@@ -121,6 +124,8 @@ class Slot {
     tasks_given = tasks_done = 0;
     announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
+    full = last_given = false;
+    cpu_ms = 0;
     doom = Doom::none;
     looks = 0;
     start_cause = nullptr;
@@ -145,6 +150,10 @@ class Slot {
     if (task->timeout.count() != 0) {
       header.flags = FrameHeader::timed;
       task->assigned_at = Clock::now();
+    }
+    if (task->limited) {
+      header.flags |= FrameHeader::limited;
+      last_given = true;
     }
     header.type = FrameType::task;
     header.task = task->id;

@@ -9,9 +9,11 @@
 #include <type_traits>
 #include <utility>
 
+#include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/future.hpp>
 #include <brood/worker/call.hpp>
+#include <brood/worker/limits.hpp>
 
 namespace brood::detail {
 
@@ -118,6 +120,10 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
   Writer out;
+  if (options.limits != Limits{} && !dispatcher->policy().runs_inline) {
+    task->limited = true;
+    write_limits(out, options.limits);
+  }
   if constexpr (route == Route::serialized) {
     if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
     out.raw(code_of<&run_call<F, Arguments, Result>>());
@@ -147,6 +153,7 @@ template <class Policy, class F, class... Args>
 auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F&& f, Args&&... args) {
   using Function = std::decay_t<F>;
   require_callable<Policy, Function>();
+  check_options(options);
   using Types = CallTypes<Function, Args&&...>;
   if constexpr (!std::is_void_v<typename Types::Result>) require_serializable<typename Types::Result>();
   constexpr Route route = route_of<Policy, Function>;

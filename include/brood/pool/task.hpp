@@ -60,6 +60,7 @@ struct Task {
   bool cancel_wanted = false;    ///< its worker is being killed for it
   bool timed_out = false;        ///< its worker is being killed for its deadline
   bool halted = false;           ///< of a chunk: no further item starts
+  bool limited = false;          ///< its payload begins with limits of its own: its worker ends with it
   std::chrono::nanoseconds timeout{0};  ///< of the task, or of each item of a chunk; 0: none
   std::chrono::steady_clock::time_point assigned_at{};  ///< of a task with a timeout
   unsigned deaths = 0;         ///< how often its worker died under it

@@ -2,7 +2,8 @@
 // internal
 // What host and server say to each other: packets of one fixed header and a short text, over the control socket.
 //
-//   host → server    start      start a worker for this ticket; with its task pipe, result pipe and status memory
+//   host → server    start      start a worker for this ticket; with its task pipe, result pipe and status memory; value: 1 if
+//                               its process group is to be killed with it
 //                    kill       kill the worker of this ticket (where the host has no pidfd)
 //                    stop       no more workers; leave when the last has ended
 //   server → host    hello      number: pid; text: the build identity
@@ -13,7 +14,8 @@
 //                    ready      workers can be started
 //                    started    number: pid; with the pidfd where there is one
 //                    unstarted  number: errno; text: the step that failed
-//                    exited     number: status word of wait(2) or -1 when unknown; value: peak RSS in KiB
+//                    exited     number: status word of wait(2) or -1 when unknown; value: peak RSS in KiB;
+//                               cpu_ms: its CPU time
 #pragma once
 
 #include <algorithm>
@@ -63,10 +65,11 @@ struct ControlMessage {
   std::int32_t number = 0;
   std::uint64_t generation = 0;
   std::uint64_t value = 0;
+  std::uint64_t cpu_ms = 0;
   std::uint64_t text_size = 0;
   std::array<char, max_text> text{};
 
-  static constexpr std::size_t head_size = 40;
+  static constexpr std::size_t head_size = 48;
 
   Ticket ticket() const noexcept { return {slot, generation}; }
   std::string_view said() const noexcept { return {text.data(), text_size}; }

@@ -8,7 +8,7 @@
 //   worker → host    hello    once, first, when the worker's start hook has run
 //                    result   the value of a task
 //                    items    results of consecutive items of a chunked task; the last one ends the task, before
-//                             all items are done if the host has halted it
+//                             all items are done if the host has halted it, or the worker is full
 //                    failed   the task threw, or could not be decoded; payload: the failure as data
 #pragma once
 
@@ -31,6 +31,8 @@ struct FrameHeader {
   static constexpr std::uint32_t magic_value = 0x646f7262;  // "brod"
   static constexpr std::uint16_t last = 1;                  // flag of `items`: the task is done
   static constexpr std::uint16_t timed = 1;                 // flag of `task`: the start of each item is wanted
+  static constexpr std::uint16_t limited = 2;               // flag of `task`: limits of its own are in front of the call
+  static constexpr std::uint16_t full = 4;                  // flag of an answer: the worker has more memory than it may
 
   std::uint32_t magic = magic_value;
   FrameType type{};

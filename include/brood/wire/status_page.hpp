@@ -48,6 +48,8 @@ struct StatusPage {
   std::atomic<std::uint64_t> items_done{0};     ///< of the chunk that runs << 32 | bytes of the log in use
   /// What runs while the worker starts: n is after_fork of the n-th Preload, then in_start_hook; 0 before and after.
   std::atomic<std::uint64_t> start_step{0};
+  std::atomic<std::uint64_t> cpu_end_s{0};      ///< the CPU time of the process at which its limit ends it; 0: none
+  std::atomic<std::uint64_t> cpu_share_s{0};    ///< the limit of which that is the end
   alignas(64) std::array<std::atomic<std::uint64_t>, claim_count> claims{};
 
   static constexpr std::uint64_t claim_word(std::uint64_t number, Claim claim) noexcept {

@@ -5,11 +5,13 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/core/exit_status.hpp>
+#include <brood/os/limits.hpp>
 #include <brood/worker/standard_exceptions.hpp>
 
 namespace brood {
@@ -20,7 +22,7 @@ enum class FailureKind : std::uint8_t {
   worker_died,     ///< its worker ended under it
   timeout,         ///< it was killed at its deadline
   cancelled,       ///< it was cancelled, or the pool was killed
-  launch,          ///< no worker could be started for it
+  launch,          ///< no worker could be started for it, or the worker could not take on its TaskOptions::limits
   preload,         ///< the server could not build a Preload
   closed,          ///< the pool was closed before it could start
   protocol,        ///< its worker sent what the protocol does not allow
@@ -111,6 +113,12 @@ inline void write_failure(Writer& out, const std::exception_ptr& thrown) {
   out.number(FailureKind::exception);
   write_exception(out, thrown);
 }
+inline void write_failure(Writer& out, const NotTakenOn& refused) {
+  out.number(FailureKind::launch);
+  out.text(std::string_view(refused.what()).substr(0, max_exception_text));
+  out.text(refused.call());
+  out.number<std::int32_t>(refused.error());
+}
 
 /// Turns what a worker said into a failure. Bytes that make no sense become a failure of kind protocol.
 inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where) {
@@ -126,6 +134,12 @@ inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, con
         record.thrown.append(bytes.data() + 1, bytes.size() - 1);
         const ExceptionSummary summary = summarize_exception(record.thrown.view());
         record.message = where + " threw " + summary.type + (summary.said.empty() ? "" : ": " + summary.said);
+        break;
+      }
+      case FailureKind::launch: {
+        record.message = where + " " + std::string(in.text());
+        const std::string stage(in.text());
+        record.cause = std::make_exception_ptr(LaunchError(record.message, stage, in.number<std::int32_t>()));
         break;
       }
       case FailureKind::serialization:

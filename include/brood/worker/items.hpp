@@ -77,6 +77,8 @@ inline void write_current_failure(Writer& out) {
     throw;
   } catch (const abi::__forced_unwind&) {
     throw;  // pthread_exit: the worker ends
+  } catch (const NotTakenOn& refused) {
+    write_failure(out, refused);
   } catch (const ImageMismatch& mismatch) {
     write_failure(out, FailureKind::image_mismatch, mismatch.what());
   } catch (const SerializationError& error) {

@@ -74,6 +74,7 @@ class ServerLoop {
   struct Child {
     pid_t pid;
     Ticket ticket;
+    bool tree = false;  ///< its process group ends with it
   };
 
   static constexpr int host_check_ms = 200;
@@ -84,7 +85,7 @@ class ServerLoop {
 
   /// The host is gone: nobody may survive it, and no zombie be left to whoever inherits orphans.
   [[noreturn]] void die() noexcept {
-    for (const Child& child : children_) ::kill(child.pid, SIGKILL);  // not reaped, so the pids are theirs
+    for (const Child& child : children_) kill_child(child);
     for (int looks = 0; !children_.empty() && looks < 100; ++looks) {
       std::erase_if(children_, [](const Child& child) {
         Ended ended;
@@ -127,12 +128,13 @@ class ServerLoop {
       switch (message.type) {
         case ControlType::start:
           if (packet.fd_count != 3) die();
-          start(message.ticket(), WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])});
+          start(message.ticket(), WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])},
+                message.value != 0);
           reap_children();  // many starts in a row must not keep the host waiting for an end
           break;
         case ControlType::kill:
           for (const Child& child : children_) {
-            if (child.ticket == message.ticket()) ::kill(child.pid, SIGKILL);
+            if (child.ticket == message.ticket()) kill_child(child);
           }
           break;
         case ControlType::stop: stopping_ = true; break;
@@ -141,7 +143,13 @@ class ServerLoop {
     }
   }
 
-  void start(Ticket ticket, WorkerChannel channel) {
+  /// Not reaped, so the number is its own, and its group's.
+  static void kill_child(const Child& child) noexcept {
+    if (child.tree) ::kill(-child.pid, SIGKILL);  // no such group before the worker is set up
+    ::kill(child.pid, SIGKILL);
+  }
+
+  void start(Ticket ticket, WorkerChannel channel, bool tree) {
     try {
       children_.reserve(children_.size() + 1);
     } catch (const std::bad_alloc&) {
@@ -157,7 +165,7 @@ class ServerLoop {
       return say(ControlMessage::make(ControlType::unstarted, ticket, ENOMEM, 0, "malloc"));
     }
     if (pid < 0) return say(ControlMessage::make(ControlType::unstarted, ticket, errno, 0, "fork"));
-    children_.push_back({pid, ticket});
+    children_.push_back({pid, ticket, tree});
     const Fd pidfd = open_pidfd(pid);
     const int fd = pidfd.get();
     say(ControlMessage::make(ControlType::started, ticket, pid), pidfd ? std::span(&fd, 1) : std::span<const int>());
@@ -185,12 +193,15 @@ class ServerLoop {
 
   void reap_one(std::size_t at) {
     Ended ended;
+    if (children_[at].tree && !kill_group_of_ended(children_[at].pid)) return;
     if (!reap(children_[at].pid, ended)) return;
     const Ticket ticket = children_[at].ticket;
     children_[at] = children_.back();
     children_.pop_back();
-    say(ControlMessage::make(ControlType::exited, ticket, ended.status.wait_word(),
-                             static_cast<std::uint64_t>(std::max(ended.peak_rss_kib, 0L))));
+    auto exited = ControlMessage::make(ControlType::exited, ticket, ended.status.wait_word(),
+                                       static_cast<std::uint64_t>(std::max(ended.peak_rss_kib, 0L)));
+    exited.cpu_ms = ended.cpu_ms;
+    say(exited);
   }
 
   Server& server_;

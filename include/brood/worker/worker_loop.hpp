@@ -9,10 +9,7 @@
 #pragma once
 
 #include <cxxabi.h>
-#include <sys/stat.h>
-#include <time.h>
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -28,16 +25,12 @@
 #include <brood/worker/call.hpp>
 #include <brood/worker/context.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/item_log.hpp>
 #include <brood/worker/items.hpp>
 #include <brood/worker/leave.hpp>
+#include <brood/worker/limits.hpp>
 
 namespace brood::detail {
-
-inline std::uint64_t monotonic_ns() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 /// What one worker works with. Its pipes and its status page belong to it alone.
 struct WorkerChannel {
@@ -46,118 +39,15 @@ struct WorkerChannel {
   Fd status;
 };
 
-/// The result pipe, to be known again: a task may close every descriptor, and open its own under our number.
-class PipeIdentity {
- public:
-  explicit PipeIdentity(int fd) noexcept : fd_(fd) { known_ = ::fstat(fd, &info_) == 0; }
-
-  /// Ends the worker when the descriptor is not what it was: nothing of ours may get into the task's files.
-  void require() const noexcept {
-    struct stat now {};
-    if (known_ && ::fstat(fd_, &now) == 0 && now.st_ino == info_.st_ino && now.st_dev == info_.st_dev) return;
-    ::_exit(exit_code_of_broken_worker);
-  }
-
- private:
-  int fd_;
-  struct stat info_ {};
-  bool known_ = false;
-};
-
-/// Writes all of it to a pipe that blocks. False when nobody reads any more.
-inline bool write_all(int fd, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const Moved moved = write_some(fd, bytes);
-    if (moved.ended) return false;
-    bytes = bytes.subspan(moved.bytes);
-  }
-  return true;
-}
-
-/// Collects the results of a chunk's items in the log, and sends them when it is full.
-///
-/// On the wire and in the log: for each item a word (failed in the lowest bit, size above it), then its bytes.
-class ItemLog final : public ItemSink {
- public:
-  ItemLog(StatusPage& page, int results, const PipeIdentity& identity, FrameHeader task, pid_t worker) noexcept
-      : page_(page), results_(results), identity_(identity), task_(task), worker_(worker) {}
-
-  bool start() override {
-    if ((task_.flags & FrameHeader::timed) != 0) page_.started_ns.store(monotonic_ns(), std::memory_order_relaxed);
-    return page_.start_item();
-  }
-
-  void finish(bool failed, std::span<const std::byte> bytes) override {
-    if (::getpid() != worker_) ::_exit(0);  // the item forked, and the child has come back here: its twin goes on
-    const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
-    const std::size_t needed = sizeof word + bytes.size();
-    if (needed > StatusPage::log_capacity - used_) flush(0);
-    if (needed > StatusPage::log_capacity) {
-      send(0, 1, {std::as_bytes(std::span(&word, 1)), bytes});
-      first_ = ++done_;
-      publish();
-      return;
-    }
-    std::memcpy(page_.log() + used_, &word, sizeof word);
-    if (!bytes.empty()) std::memcpy(page_.log() + used_ + sizeof word, bytes.data(), bytes.size());
-    used_ += needed;
-    ++done_;
-    publish();
-  }
-
-  /// Sends what is left and ends the task.
-  void end(std::uint64_t started_ns) {
-    task_.number = monotonic_ns() - started_ns;
-    flush(FrameHeader::last);
-  }
-
-  std::uint32_t done() const noexcept { return done_; }
-
- private:
-  void publish() noexcept {
-    page_.items_done.store(std::uint64_t{done_} << 32 | used_, std::memory_order_release);
-  }
-
-  void flush(std::uint16_t flags) {
-    if (used_ == 0 && flags == 0) return;
-    send(flags, done_ - first_, {std::span<const std::byte>(page_.log(), used_), {}});
-    first_ = done_;
-    used_ = 0;
-    publish();
-  }
-
-  void send(std::uint16_t flags, std::uint32_t count, std::array<std::span<const std::byte>, 2> parts) {
-    FrameHeader header;
-    header.type = FrameType::items;
-    header.flags = flags;
-    header.task = task_.task;
-    header.size = parts[0].size() + parts[1].size();
-    header.first = first_;
-    header.count = count;
-    header.number = task_.number;
-    identity_.require();
-    if (!write_all(results_, std::as_bytes(std::span(&header, 1))) || !write_all(results_, parts[0]) ||
-        !write_all(results_, parts[1])) {
-      leave(0);
-    }
-  }
-
-  StatusPage& page_;
-  int results_;
-  const PipeIdentity& identity_;
-  FrameHeader task_;
-  pid_t worker_;
-  std::uint32_t first_ = 0;
-  std::uint32_t done_ = 0;
-  std::size_t used_ = 0;
-};
-
 /// What a worker is told before its first task.
 struct WorkerSetup {
   std::uint32_t index = 0;
   std::uint64_t max_message_bytes = ~std::uint64_t{0};
   std::string name;
   void (*on_start)() = nullptr;
+  Limits limits{};
+  std::uint64_t memory_limit = 0;
+  bool leads_group = false;
 
   void write(Writer& out) const {
     out.number(index);
@@ -165,6 +55,9 @@ struct WorkerSetup {
     out.text(name);
     out.number(on_start != nullptr);
     if (on_start != nullptr) write_code(out, reinterpret_cast<const void*>(on_start));
+    write_limits(out, limits);
+    out.number(memory_limit);
+    out.number(leads_group);
     const std::vector<ExceptionType> types = ExceptionRegistry::instance().all();
     out.count(types.size());
     for (const ExceptionType& type : types) {
@@ -180,6 +73,9 @@ struct WorkerSetup {
     setup.max_message_bytes = in.number<std::uint64_t>();
     setup.name = in.text();
     if (in.number<bool>()) setup.on_start = reinterpret_cast<void (*)()>(read_code(in));
+    setup.limits = read_limits(in);
+    setup.memory_limit = in.number<std::uint64_t>();
+    setup.leads_group = in.number<bool>();
     for (std::size_t left = in.count(); left != 0; --left) {
       ExceptionType type;
       type.name = in.text();
@@ -243,7 +139,10 @@ class WorkerLoop {
       context_.index = setup.index;
       context_.max_result_bytes = setup.max_message_bytes;
       name_process(setup.name.c_str());
+      if (setup.leads_group) lead_group();
+      limit(setup.limits);
       run_hooks(setup);
+      memory_.set_limit(setup.memory_limit);
     } catch (const abi::__forced_unwind&) {
       throw;
     } catch (...) {
@@ -275,6 +174,15 @@ class WorkerLoop {
     step.store(0, std::memory_order_relaxed);
   }
 
+  void limit(const Limits& limits) {
+    if (limits.address_space) address_space_limited_ = true;
+    const std::uint64_t cpu_end = take_on(limits);
+    StatusPage& page = status_.page();
+    if (cpu_end == 0 || cpu_end == page.cpu_end_s.load(std::memory_order_relaxed)) return;
+    page.cpu_share_s.store(static_cast<std::uint64_t>(limits.cpu_time->count()), std::memory_order_relaxed);
+    page.cpu_end_s.store(cpu_end, std::memory_order_relaxed);
+  }
+
   void run_task(Frame& frame) {
     const FrameHeader& task = frame.header;
     StatusPage& page = status_.page();
@@ -287,7 +195,7 @@ class WorkerLoop {
     if (!page.claim(task.number)) return;
     page.task.store(task.task, std::memory_order_release);
 
-    ItemLog log(page, results_.get(), identity_, task, pid_);
+    ItemLog log(page, results_.get(), identity_, task, pid_, memory_);
     context_.task = task.task;
     context_.items = &log;
     Writer out;
@@ -295,6 +203,7 @@ class WorkerLoop {
     bool failed = true;
     try {
       Reader in(frame.payload.view());
+      if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
       const auto thunk = reinterpret_cast<Thunk>(read_code(in));
       thunk(context_, in, out);
       failed = false;
@@ -323,6 +232,7 @@ class WorkerLoop {
     }
     FrameHeader header;
     header.type = FrameType::result;
+    header.flags = memory_.full() ? FrameHeader::full : 0;
     header.task = task.task;
     header.number = monotonic_ns() - started;
     send(out.bytes(), header);
@@ -331,11 +241,13 @@ class WorkerLoop {
   template <class WriteWhy>
   void fail(const FrameHeader& task, std::uint64_t started, WriteWhy write_why) {
     flush_output(false);
+    const AddressSpaceLifted room(address_space_limited_);
     Writer out;
     begin_frame(out.bytes());
     write_why(out);
     FrameHeader header;
     header.type = FrameType::failed;
+    header.flags = memory_.full() ? FrameHeader::full : 0;
     header.task = task.task;
     header.number = monotonic_ns() - started;
     send(out.bytes(), header);
@@ -354,6 +266,8 @@ class WorkerLoop {
   pid_t pid_;
   TaskContext context_;
   FrameReader reader_;
+  MemoryWatch memory_;
+  bool address_space_limited_ = false;
   bool stopped_ = false;
 };
 

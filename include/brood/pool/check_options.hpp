@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Refuses options that make no sense where they are given, with std::invalid_argument.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include <brood/os/cpus.hpp>
+#include <brood/pool/options.hpp>
+
+namespace brood::detail {
+
+[[noreturn]] inline void refuse_option(const std::string& member, const std::string& value, const std::string& wanted) {
+  throw std::invalid_argument("brood: " + member + " is " + value + "; " + wanted);
+}
+
+inline void check_time(const char* member, std::chrono::milliseconds time) {
+  if (time.count() < 0) refuse_option(member, std::to_string(time.count()) + " ms", "a time can't be negative");
+}
+
+/// `owner`: the member that holds them.
+inline void check_limits(const std::string& owner, const Limits& limits) {
+  const auto between = [&](const char* name, const std::optional<int>& value, int low, int high) {
+    if (!value || (*value >= low && *value <= high)) return;
+    refuse_option(owner + " (Limits::" + name + ")", std::to_string(*value),
+                  "it must be from " + std::to_string(low) + " to " + std::to_string(high));
+  };
+  between("nice", limits.nice, -20, 19);
+  between("oom_score_adj", limits.oom_score_adj, -1000, 1000);
+  if (limits.cpu_time && limits.cpu_time->count() <= 0) {
+    refuse_option(owner + " (Limits::cpu_time)", std::to_string(limits.cpu_time->count()) + " s",
+                  "it must be one second or more; leave it out for no limit");
+  }
+  if (limits.cpus.empty()) return;
+  static const unsigned highest = highest_cpu();
+  for (const unsigned cpu : limits.cpus) {
+    if (cpu > highest) {
+      refuse_option(owner + " (Limits::cpus)", "CPU " + std::to_string(cpu),
+                    "this machine numbers its CPUs from 0 to " + std::to_string(highest));
+    }
+  }
+}
+
+inline void check_options(const PoolOptions& options) {
+  check_time("PoolOptions::task_timeout", options.task_timeout);
+  check_time("PoolOptions::start_timeout", options.start_timeout);
+  check_time("PoolOptions::stop_grace", options.stop_grace);
+  check_limits("PoolOptions::limits", options.limits);
+}
+
+inline void check_options(const TaskOptions& options) {
+  check_time("TaskOptions::timeout", options.timeout);
+  check_limits("TaskOptions::limits", options.limits);
+}
+
+inline void check_options(const MapOptions& options) { check_time("MapOptions::timeout", options.timeout); }
+
+}  // namespace brood::detail
