@@ -110,6 +110,12 @@ TEST_CASE_TEMPLATE("with its server stopped, a death is noticed although a child
   gate.open();
   ::kill(server, SIGCONT);
   CHECK(pool.submit(&add_one, 1).get() == 2);
+  CHECK(support::eventually([] {  // the gate stays open until the child has seen it
+    for (const auto& each : support::all_processes()) {
+      if (each.group == ::getpgrp() && each.parent == 1 && each.state != 'Z') return false;
+    }
+    return true;
+  }));
 }
 
 TEST_CASE_TEMPLATE("with its server stopped, deadlines and cancels hold", Policy, WORKER_POLICIES) {
@@ -183,4 +189,23 @@ TEST_CASE("a pool whose closures' servers are all stopped ends") {
     stop_server(pool);
   }
   CHECK(std::chrono::steady_clock::now() - began < bound);
+}
+
+TEST_CASE_TEMPLATE("Pool::kill ends workers of which the server has not told yet", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2});
+  const pid_t server = pool.stats().server_pid;
+  CHECK(pool.submit(&add_one, 1).get() == 2);
+  auto running = pool.submit(&sleeps);
+  auto asked_for = pool.submit(&sleeps);  // its `started` is unheard: nobody looks between this and the kill
+  pool.kill();
+  CHECK_THROWS_AS(static_cast<void>(running.get()), brood::TaskCancelled);
+  CHECK_THROWS_AS(static_cast<void>(asked_for.get()), brood::TaskCancelled);
+  // by itself: no call of the pool's helps
+  CHECK(support::eventually([&] {
+    for (const auto& each : support::all_processes()) {
+      if (each.parent == server && each.state != 'Z') return false;
+    }
+    return true;
+  }));
 }

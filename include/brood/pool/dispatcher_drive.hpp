@@ -55,7 +55,7 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
     }
     run_callbacks(lock);
   }
-  if (outstanding_ != 0 && !driving_) {
+  if ((outstanding_ != 0 || kills_due_ != 0) && !driving_) {
     if (followers_ != 0) {
       followers_cv_.notify_all();
     } else {
@@ -185,7 +185,9 @@ inline void Dispatcher::help() {
   constexpr auto nap = std::chrono::milliseconds(1);
   Lock lock(mutex_);
   auto last_work = Clock::now();
-  const auto needed = [&] { return outstanding_ != 0 && !driving_ && followers_ == 0 && !helper_quits_; };
+  const auto needed = [&] {
+    return (outstanding_ != 0 || kills_due_ != 0) && !driving_ && followers_ == 0 && !helper_quits_;
+  };
   while (!helper_quits_) {
     if (leave_when_idle_ && outstanding_ == 0 && !driving_ && callbacks_.empty()) {
       lock.unlock();

@@ -45,6 +45,7 @@ inline void Dispatcher::doom(Slot& slot, Doom why) {
   slot.doom = why;
   const bool outcome_known = why == Doom::cancelled || why == Doom::timed_out;
   set_timer(slot, &Slot::deadline, Clock::now() + (outcome_known ? kill_patience : end_patience));
+  if (!slot.announced) ++kills_due_;
   kill_process(slot);
 }
 
@@ -140,6 +141,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
   if (slot.watching_out) poller_.remove(slot.ends.tasks.get());
   if (slot.pidfd) poller_.remove(slot.pidfd.get());
   if (options_.kill_tree && slot.pidfd) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);  // also without its server
+  if (slot.doom != Doom::none && !slot.announced) --kills_due_;
   Source* const source = find_source(slot.source);
   slot.clear();
   if (source != nullptr) --source->live;

@@ -100,6 +100,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
       case SourceEvent::Kind::started:
         if (slot == nullptr) break;
         if (!slot->greeted) ++workers_started_;
+        if (slot->doom != Doom::none && !slot->announced) --kills_due_;
         slot->announced = true;
         slot->pid = event->pid;
         slot->pidfd = std::move(event->pidfd);
