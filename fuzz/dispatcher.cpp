@@ -381,6 +381,11 @@ void run(World& now) {
 
 }  // namespace
 
+extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
+  fuzz::watch_broken_pipes();
+  return 0;
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const fuzz::DescriptorWatch descriptors;
   fuzz::world::start();

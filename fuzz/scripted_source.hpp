@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -39,6 +40,14 @@ class Signal {
  private:
   Fd fd_;
 };
+
+/// A worker may write to a pipe that the host has closed. The host itself must not.
+inline bool worker_writes = false;
+inline void watch_broken_pipes() {
+  std::signal(SIGPIPE, [](int) {
+    if (!worker_writes) fail("the host wrote to a pipe that nobody reads");
+  });
+}
 
 /// The other side of one worker's pipes and status page.
 struct ScriptedWorker {
@@ -100,7 +109,9 @@ struct ScriptedWorker {
 
   void send(std::span<const std::byte> bytes) {
     if (!results || bytes.empty()) return;
+    worker_writes = true;
     const ssize_t size = ::write(results.get(), bytes.data(), bytes.size());
+    worker_writes = false;
     if (size != static_cast<ssize_t>(bytes.size())) honest = false;  // full, or nobody reads
   }
   void send(FrameHeader header, std::span<const std::byte> payload) {
