@@ -198,6 +198,7 @@ void check(std::span<const std::byte> bytes) {
 
 template <class... Ts>
 struct Types {
+  static_assert(((cost<Ts> <= 384) && ...), "a small multiple");
   static constexpr void (*checks[])(std::span<const std::byte>) = {&check<Ts>...};
 };
 

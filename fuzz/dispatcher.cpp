@@ -287,6 +287,7 @@ void submit(brood::Pool<Policy>& pool) {
   } catch (const brood::PoolClosed&) {
   } catch (const brood::LaunchError&) {
   } catch (const brood::MessageTooLarge&) {
+  } catch (const brood::QueueFull&) {
   }
 }
 
@@ -341,6 +342,8 @@ void run(World& now) {
   options.task_timeout = in.choose(timeouts);
   constexpr std::uint64_t limits[] = {std::uint64_t{1} << 40, 100, 100'000};
   options.max_message_bytes = in.choose(limits);
+  constexpr std::uint64_t pending[] = {0, 0, 0, 1000};
+  options.max_pending_bytes = in.choose(pending);
   options.stop_grace = std::chrono::milliseconds(in.byte() * 8);
   const bool kills = in.flag();
 

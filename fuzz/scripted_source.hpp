@@ -69,12 +69,14 @@ struct ScriptedWorker {
 
   StatusPage& page() const noexcept { return status.page(); }
 
-  /// Reads what the host has sent. Whole frames only.
-  void read_tasks() {
+  /// Reads what the host has sent. Returns whether there was anything.
+  bool read_tasks() {
+    bool some = false;
     std::byte chunk[4096];
     while (tasks) {
       const ssize_t size = ::read(tasks.get(), chunk, sizeof chunk);
       if (size <= 0) break;
+      some = true;
       inbox.insert(inbox.end(), chunk, chunk + size);
     }
     std::size_t at = 0;
@@ -88,6 +90,7 @@ struct ScriptedWorker {
       if (header.type == FrameType::stop) told_to_stop = true;
     }
     inbox.erase(inbox.begin(), inbox.begin() + static_cast<std::ptrdiff_t>(at));
+    return some;
   }
 
   /// Starts the next task that was not taken back.
@@ -255,9 +258,10 @@ class ScriptedServer {
     if (!worker->announced) return start(worker, true, 4711), true;
     if (worker->killed || !worker->honest) return exit(*worker, brood::ExitStatus::from_wait(SIGKILL)), true;
     if (!worker->greeted) return worker->hello(), true;
+    const bool heard = worker->read_tasks();
     if (worker->start_task()) return worker->answer(1'000'000), true;
     if (worker->told_to_stop) return exit(*worker, brood::ExitStatus::from_wait(0)), true;
-    return false;
+    return heard;
   }
 };
 
@@ -321,7 +325,12 @@ class ScriptedSource final : public brood::WorkerSource {
     return std::make_exception_ptr(brood::LaunchError("the scripted server was not ready in time", "server start", ETIMEDOUT));
   }
   pid_t server_pid() const noexcept override { return 4710; }
-  std::vector<brood::PreloadStats> preloads() const override { return {{"Scripted", std::chrono::nanoseconds(1), 1}}; }
+  std::vector<brood::PreloadStats> preloads() const override {
+    brood::PreloadStats preload;
+    preload.type = "Scripted";
+    preload.built = 1;
+    return {preload};
+  }
 
  private:
   std::shared_ptr<ScriptedServer> server_;
