@@ -37,9 +37,10 @@ World* world = nullptr;
 
 void send() {
   fuzz::Input& in = world->in;
-  constexpr ControlType types[] = {ControlType::hello,   ControlType::mismatch,  ControlType::building, ControlType::built,
-                                   ControlType::failed,  ControlType::ready,     ControlType::started,  ControlType::unstarted,
-                                   ControlType::exited,  ControlType::start,     ControlType::kill,     ControlType::stop};
+  constexpr ControlType types[] = {ControlType::hello,   ControlType::mismatch,  ControlType::building,
+                                   ControlType::built,   ControlType::failed,    ControlType::ready,
+                                   ControlType::started, ControlType::unstarted, ControlType::exited,
+                                   ControlType::start,   ControlType::kill,      ControlType::stop};
   std::array<std::byte, sizeof(ControlMessage) + 64> bytes{};
   std::size_t size = 0;
   const auto how = in.byte();
@@ -49,8 +50,9 @@ void send() {
     size = how < 4 ? bytes.size() : raw.size();
   } else {
     const auto text = in.bytes(in.byte());
-    ControlMessage message = ControlMessage::make(in.choose(types), {in.byte(), in.byte()}, in.flag() ? in.take<std::int32_t>() : in.byte() & 3,
-                                                  in.take<std::uint64_t>(), {reinterpret_cast<const char*>(text.data()), text.size()});
+    ControlMessage message = ControlMessage::make(
+        in.choose(types), {in.byte(), in.byte()}, in.flag() ? in.take<std::int32_t>() : in.byte() & 3,
+        in.take<std::uint64_t>(), {reinterpret_cast<const char*>(text.data()), text.size()});
     if (how < 60) message.text_size = in.take<std::uint64_t>();
     size = ControlMessage::head_size + text.size();
     std::memcpy(bytes.data(), &message, size);
@@ -70,7 +72,9 @@ bool play() {
       world->status = in.flag() ? in.byte() << 8 : in.byte() & 0x7f;
       return true;
     case 2: fuzz::world::pass(std::chrono::milliseconds(in.byte())); return true;
-    default: if (world->server) send(); return true;
+    default:
+      if (world->server) send();
+      return true;
   }
 }
 
@@ -98,7 +102,9 @@ bool listen(brood::WorkerSource& source) {
         fuzz::require(event->cause != nullptr, "a server failed for no reason");
         fuzz::require(!source.next().has_value(), "a server that has ended goes on talking");
         return true;
-      case brood::SourceEvent::Kind::unstarted: fuzz::require(event->stage.size() <= ControlMessage::max_text, "a long stage"); break;
+      case brood::SourceEvent::Kind::unstarted:
+        fuzz::require(event->stage.size() <= ControlMessage::max_text, "a long stage");
+        break;
       default: break;
     }
   }

@@ -17,10 +17,10 @@ namespace {
 
 using namespace std::chrono_literals;
 using namespace brood::detail;
-using fuzz::ScriptedServer;
-using fuzz::ScriptedWorker;
 using brood::ExitStatus;
 using brood::SourceEvent;
+using fuzz::ScriptedServer;
+using fuzz::ScriptedWorker;
 
 int work(int x) { return x; }
 std::string shout(const std::string& text) { return text; }
@@ -51,12 +51,16 @@ std::unique_ptr<brood::WorkerSource> launch(bool first) {
 
 struct ScriptedPolicy {
   static constexpr std::string_view name = "ScriptedPolicy";
-  std::unique_ptr<brood::WorkerSource> launch(const brood::LaunchOptions&) const { return ::launch(world->launches == 0); }
+  std::unique_ptr<brood::WorkerSource> launch(const brood::LaunchOptions&) const {
+    return ::launch(world->launches == 0);
+  }
 };
 struct ScriptedCopies {
   static constexpr std::string_view name = "ScriptedCopies";
   static constexpr bool copies_host = true;
-  std::unique_ptr<brood::WorkerSource> launch(const brood::LaunchOptions&) const { return ::launch(world->launches == 0); }
+  std::unique_ptr<brood::WorkerSource> launch(const brood::LaunchOptions&) const {
+    return ::launch(world->launches == 0);
+  }
 };
 
 std::shared_ptr<ScriptedServer> some_server() {
@@ -94,9 +98,11 @@ void server_step(ScriptedServer& server) {
     case 1: return server.fail(in.flag(), some_cause());
     case 2: {  // about workers that are not, or are no more
       SourceEvent event;
-      constexpr SourceEvent::Kind kinds[] = {SourceEvent::Kind::started, SourceEvent::Kind::unstarted, SourceEvent::Kind::exited};
+      constexpr SourceEvent::Kind kinds[] = {SourceEvent::Kind::started, SourceEvent::Kind::unstarted,
+                                             SourceEvent::Kind::exited};
       event.kind = in.choose(kinds);
-      event.ticket = {in.flag() ? in.take<std::uint32_t>() : in.byte(), in.flag() ? in.take<std::uint64_t>() : in.byte()};
+      event.ticket = {in.flag() ? in.take<std::uint32_t>() : in.byte(),
+                      in.flag() ? in.take<std::uint64_t>() : in.byte()};
       event.pid = in.take<std::int32_t>();
       event.error = in.take<std::int32_t>();
       event.status = some_status();
@@ -119,7 +125,8 @@ void lie(ScriptedWorker& worker) {
   switch (what) {
     case 0: {  // a header like those that it might send, with something changed
       FrameHeader header;
-      constexpr FrameType types[] = {FrameType::hello, FrameType::result, FrameType::items, FrameType::failed, FrameType::task};
+      constexpr FrameType types[] = {FrameType::hello, FrameType::result, FrameType::items, FrameType::failed,
+                                     FrameType::task};
       header.type = in.choose(types);
       if (worker.running) {
         header.task = worker.running->task;
@@ -153,7 +160,8 @@ void lie(ScriptedWorker& worker) {
     }
     case 4: {  // a claim of something that it may or may not have been given
       const std::uint64_t number = in.byte();
-      worker.page().claims[number % StatusPage::claim_count].store(StatusPage::claim_word(number, StatusPage::Claim{in.byte() & 3U}));
+      worker.page().claims[number % StatusPage::claim_count].store(
+          StatusPage::claim_word(number, StatusPage::Claim{in.byte() & 3U}));
       return;
     }
     default: return worker.results.reset();
@@ -205,7 +213,8 @@ void worker_step(ScriptedServer& server, const std::shared_ptr<ScriptedWorker>& 
       header.first = worker->items_sent;
       brood::Writer out;
       const auto most = in.byte();
-      while (header.count < most && worker->items_sent + header.count < worker->running->count && worker->page().start_item()) {
+      while (header.count < most && worker->items_sent + header.count < worker->running->count &&
+             worker->page().start_item()) {
         const auto payload = in.bytes(in.byte() & 15);
         out.number<std::uint64_t>(payload.size() << 1 | (in.byte() & 1));
         out.raw(payload.data(), payload.size());
@@ -215,7 +224,10 @@ void worker_step(ScriptedServer& server, const std::shared_ptr<ScriptedWorker>& 
       if (header.count != 0) worker->send(header, out.view());
       return;
     }
-    case 8: worker->tasks.reset(); worker->honest = false; return;
+    case 8:
+      worker->tasks.reset();
+      worker->honest = false;
+      return;
     case 9: worker->read_tasks(); return;
     default: return lie(*worker);
   }
@@ -305,9 +317,14 @@ void call(brood::Pool<Policy>& pool, bool waits) {
       if (!world->numbers.empty()) world->numbers[in.below(world->numbers.size())].cancel();
       return;
     case 4: static_cast<void>(pool.stats()); return;
-    case 5: case 6: case 7: case 8: case 9: return submit(pool);
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+    case 9: return submit(pool);
     case 10:
-      if (!world->numbers.empty()) world->numbers[in.below(world->numbers.size())].wait_for(std::chrono::milliseconds(in.byte()));
+      if (!world->numbers.empty())
+        world->numbers[in.below(world->numbers.size())].wait_for(std::chrono::milliseconds(in.byte()));
       return;
     case 11:
       if (!world->numbers.empty()) static_cast<void>(world->numbers[in.below(world->numbers.size())].outcome());
@@ -368,7 +385,8 @@ void run(World& now) {
   const brood::PoolStats stats = pool->stats();
   fuzz::require(stats.queued == 0 && stats.running == 0, "a task is outstanding after wait");
   if (now.accepted < ~std::uint64_t{0} / 2) {
-    fuzz::require(stats.done + stats.failed == now.accepted, "the tasks that were accepted are not those that were resolved");
+    fuzz::require(stats.done + stats.failed == now.accepted,
+                  "the tasks that were accepted are not those that were resolved");
   }
   now.host_call = nullptr;
   pool.reset();

@@ -78,7 +78,8 @@ void check_setup(std::span<const std::byte> bytes) {
   brood::Reader in(bytes);
   try {
     const WorkerSetup setup = WorkerSetup::read(in);
-    fuzz::require(setup.on_start == nullptr || ModuleTable::instance().containing(reinterpret_cast<void*>(setup.on_start)) != nullptr,
+    fuzz::require(setup.on_start == nullptr ||
+                      ModuleTable::instance().containing(reinterpret_cast<void*>(setup.on_start)) != nullptr,
                   "a hook that is no code");
   } catch (const brood::SerializationError&) {
   } catch (const brood::ImageMismatch&) {
@@ -88,13 +89,15 @@ void check_setup(std::span<const std::byte> bytes) {
 
 void check_hand_over(std::span<const std::byte> bytes) {
   fuzz::require(::ftruncate(hand_over_fd, 0) == 0, "ftruncate failed");
-  fuzz::require(::pwrite(hand_over_fd, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()), "pwrite failed");
+  fuzz::require(::pwrite(hand_over_fd, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()),
+                "pwrite failed");
   const auto header = peek_hand_over();
   if (!header) return;
   const fuzz::HeapWatch heap;
   try {
     const HandOver whole = take_hand_over(*header);
-    fuzz::require(whole.body.size() == header->size && whole.body.size() + sizeof *header <= bytes.size(), "bytes from nowhere");
+    fuzz::require(whole.body.size() == header->size && whole.body.size() + sizeof *header <= bytes.size(),
+                  "bytes from nowhere");
   } catch (const SystemError&) {
     fuzz::require(header->size > bytes.size() - sizeof *header, "a hand-over that is there could not be read");
   }
