@@ -98,7 +98,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
       case SourceEvent::Kind::failed:
         return end_source(*source, event->cause, event->status.signaled() && event->status.signal() == SIGKILL);
       case SourceEvent::Kind::started:
-        if (slot == nullptr) break;
+        if (slot == nullptr || slot->announced) break;  // a second one has no pidfd that is watched
         if (!slot->greeted) ++workers_started_;
         if (slot->doom != Doom::none && !slot->announced) --kills_due_;
         slot->announced = true;

@@ -5,7 +5,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/inline_call.hpp>
-#include <brood/wire/reader.hpp>
+#include <brood/pool/items_log.hpp>
 
 namespace brood::detail {
 
@@ -138,34 +138,11 @@ inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, cons
 inline void Dispatcher::salvage_items(const Slot& slot, Task& task) {
   StatusPage& page = slot.ends.status.page();
   const std::uint64_t word = page.items_done.load(std::memory_order_acquire);
-  const std::uint64_t done = word >> 32;
-  const std::size_t used = word & 0xffffffff;
-  if (used == 0 || used > StatusPage::log_capacity || done > task.items || done <= task.items_done) return;
-  ResultBytes salvaged;
-  salvaged.bytes.append(page.log(), used);
-  // the log holds whole results, the last of them that of item done - 1: count them, then pass over those that were sent
-  std::uint64_t count = 0;
-  for (int pass = 0; pass < 2; ++pass) {
-    Reader in(salvaged.bytes.view());
-    try {
-      const std::uint64_t skip = pass == 0 ? ~std::uint64_t{0} : task.items_done - (done - count);
-      std::uint64_t seen = 0;
-      while (in.remaining() != 0 && seen < skip) {
-        in.raw(in.number<std::uint64_t>() >> 1);
-        ++seen;
-      }
-      if (pass == 0) count = seen;
-    } catch (const SerializationError&) {
-      return;  // the worker has written over its log
-    }
-    if (count > done || done - count > task.items_done) return;
-    salvaged.offset = salvaged.bytes.size() - in.remaining();
-  }
-  salvaged.first = task.items_done;
-  salvaged.pid = slot.pid;
-  salvaged.count = static_cast<std::uint32_t>(done) - task.items_done;
-  task.items_done = static_cast<std::uint32_t>(done);
-  task.results.push_back(std::move(salvaged));
+  auto salvaged = read_items_log({page.log(), StatusPage::log_capacity}, word, task.items, task.items_done);
+  if (!salvaged) return;
+  salvaged->pid = slot.pid;
+  task.items_done += salvaged->count;
+  task.results.push_back(std::move(*salvaged));
 }
 
 /// Says that a worker has ended because its CPU time was used up, if it has.

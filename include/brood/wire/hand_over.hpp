@@ -73,8 +73,12 @@ inline std::optional<HandOverHeader> peek_hand_over() noexcept {
   return header;
 }
 
-/// Reads the whole hand-over. Throws SystemError, or std::bad_alloc.
+/// Reads the whole hand-over. Throws SystemError, or std::bad_alloc. Asks for no memory that the file has no bytes for.
 inline HandOver take_hand_over(const HandOverHeader& header) {
+  struct stat info {};
+  checked("fstat", [&] { return ::fstat(hand_over_fd, &info); });
+  const auto there = static_cast<std::uint64_t>(info.st_size);
+  if (there < sizeof header || header.size > there - sizeof header) throw SystemError("pread", EIO);
   HandOver result{header, {}};
   std::byte* const target = result.body.extend(static_cast<std::size_t>(header.size));
   for (std::size_t done = 0; done < header.size;) {
