@@ -27,8 +27,8 @@
 namespace chaos {
 namespace {
 
-constexpr auto grace = 200ms;
-constexpr double limit_ms = 200 + 1000;
+constexpr auto grace = 100ms;
+constexpr double limit_ms = 100 + 1000;
 constexpr unsigned workers = 2;
 
 enum class State { idle, busy, writing, reading, crashed, stopped, starting, server_dead, server_stopped };
