@@ -29,12 +29,14 @@ std::uint64_t dies() {
   return 0;
 }
 
-/// The files in the folders for temporary ones.
+/// The files of brood's in the folders for temporary ones.
 std::set<std::string> temporary_files() {
   std::set<std::string> found;
   for (const char* folder : {"/tmp", "/dev/shm", "/var/tmp"}) {
     std::error_code error;
-    for (const auto& each : std::filesystem::directory_iterator(folder, error)) found.insert(each.path().string());
+    for (const auto& each : std::filesystem::directory_iterator(folder, error)) {
+      if (each.path().filename().string().find("brood") != std::string::npos) found.insert(each.path().string());
+    }
   }
   return found;
 }
@@ -84,7 +86,7 @@ Report come_and_go(const std::string& name, const Options& options) {
     if (round == 0 && options.inject == "process") child = fork_host([] {});
   }
   std::set<std::string> left = left_behind(before);
-  if (options.judge_times) {  // nobody else makes any
+  if (options.judge_times) {  // nobody else uses it now
     for (const std::string& each : temporary_files()) {
       if (!files.contains(each)) left.insert("file " + each);
     }

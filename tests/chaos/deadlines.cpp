@@ -28,7 +28,9 @@ using Times = SharedArray<std::int64_t>;
 constexpr auto deadline = 50ms;
 constexpr std::array<const char*, 4> kinds = {"busy loop", "signals blocked", "stopped", "asleep"};
 
-std::int64_t now_ns() { return std::chrono::nanoseconds(Clock::now().time_since_epoch()).count(); }
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
 
 /// Notes when it starts, and never ends.
 std::uint64_t outlast(const std::string& path, std::size_t tasks, std::size_t task) {

@@ -20,6 +20,7 @@
 #include "chaos/host.hpp"
 #include "chaos/options.hpp"
 #include "chaos/watchdog.hpp"
+#include "support/child.hpp"
 
 namespace chaos {
 
@@ -138,6 +139,29 @@ bool run(const Mode& mode, const CommandLine& line) {
   return kept;
 }
 
+/// Whether the watchdog ends a program that hangs, and tells of the worker that it waits for.
+bool watchdog_barks() {
+  const support::Ran ran = support::run_in_child([] {
+    ::setpgid(0, 0);  // it kills what is in its group
+    brood::detail::helper_threads.store(0);
+    const Watchdog watchdog{std::chrono::seconds(1)};
+    brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 1});
+    const Watched watched(pool);
+    Watchdog::beat("a task that never ends", 7);
+    pool.submit([] {
+      for (;;) ::pause();
+    }).wait();
+    return 0;
+  });
+  const bool told = ran.status.exited() && ran.status.code() == 3 &&
+                    ran.output.find("a task that never ends (number 7)") != std::string::npos &&
+                    ran.output.find(": busy, task 1,") != std::string::npos &&
+                    ran.output.find("system call") != std::string::npos;
+  std::printf("%-12s %-12s %-38s %s\n", "watchdog", "hang", "who waits for whom", told ? "shown" : "NOT SHOWN");
+  if (!told) std::printf("%s\n", ran.output.c_str());
+  return told;
+}
+
 /// A report that can't show a fault is worth nothing: each fault must break the mark that is about it.
 bool self_test() {
   struct Case {
@@ -189,6 +213,7 @@ bool self_test() {
       shown = false;
     }
   }
+  shown = watchdog_barks() && shown;
   const Watchdog watchdog(std::chrono::seconds(60));
   leaving_patience = 200ms;  // what is left behind here stays
   for (const Case& each : cases) {
