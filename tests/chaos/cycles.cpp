@@ -91,7 +91,8 @@ Report come_and_go(const std::string& name, const Options& options) {
       if (!files.contains(each)) left.insert("file " + each);
     }
   }
-  report.say(text("%u pools in %.1f s, unused, used, with deaths, dropped futures, killed; the host's memory went from %.1f to %.1f MiB",
+  report.say(text("%u pools in %.1f s, unused, used, with deaths, dropped futures, killed; the host's memory went from %.1f "
+                  "to %.1f MiB",
                   options.rounds, ms_since(began) / 1000, memory / 1024, resident_kib(::getpid()) / 1024));
   report.count("pools that did not do their work", wrong);
   report_left_behind(report, left);

@@ -97,12 +97,13 @@ Report time_out(const std::string& name, const Options& options) {
     pool.wait();  // and its callbacks are done
     for (std::size_t task = 0; task < tasks; ++task) {
       if (started[task] == 0) continue;
-      late[task % kinds.size()].push_back(static_cast<double>(told[task] - started[task] - std::chrono::nanoseconds(deadline).count()) /
-                                          1e6);
+      const auto due = started[task] + std::chrono::nanoseconds(deadline).count();
+      late[task % kinds.size()].push_back(static_cast<double>(told[task] - due) / 1e6);
     }
     Watchdog::beat("the pool to end");
   }
-  report.say(text("%u tasks of each kind, each with a deadline of %lld ms and a task without one behind it, on %u workers in %.1f s",
+  report.say(text("%u tasks of each kind, each with a deadline of %lld ms and a task without one behind it, on %u workers in "
+                  "%.1f s",
                   options.tasks, static_cast<long long>(deadline.count()), options.workers, ms_since(began) / 1000));
   report.count("not timed out", survivors);
   report.count("tasks behind them that failed", bystanders);

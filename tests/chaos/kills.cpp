@@ -325,8 +325,8 @@ Mode kills() {
   defaults.tasks = 20'000;
   defaults.rounds = 100;
   return {"kills", "N tasks while workers (--kill-ms) and servers (--kill-server-ms) are killed; --rounds: deaths timed",
-          "tasks workers recycle kill-ms kill-server-ms rounds", "unresolved unheard twice start wrong death otherwise late leftover",
-          defaults, [](const Options& options) {
+          "tasks workers recycle kill-ms kill-server-ms rounds",
+          "unresolved unheard twice start wrong death otherwise late leftover", defaults, [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return storm<Policy>(name, options); });
           }};
 }

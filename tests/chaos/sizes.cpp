@@ -186,8 +186,8 @@ class Sizes {
 Mode sizes() {
   Options defaults;
   defaults.mib = 17;
-  return {"sizes", "payloads from 0 bytes to N MiB and a byte, there and back; 32 in flight; the caps", "mib", "checksum cap", defaults,
-          [](const Options& options) {
+  return {"sizes", "payloads from 0 bytes to N MiB and a byte, there and back; 32 in flight; the caps", "mib", "checksum cap",
+          defaults, [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return Sizes<Policy>(name, options).run(); });
           }};
 }
