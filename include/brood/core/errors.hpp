@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -54,20 +55,48 @@ class TaskError : public Error, public FromTask {
   std::string said_;
 };
 
+namespace detail {
+
+/// What else is known of a task that failed, and of its worker. What is not known is empty, 0 or false.
+struct Circumstances {
+  std::string callable;
+  long peak_rss_kib = 0;
+  bool out_of_memory = false;
+  std::string output;
+  std::string backtrace;
+};
+
+}  // namespace detail
+
 /// The worker that ran the task ended before it had answered.
 class WorkerDied : public Error {
  public:
-  WorkerDied(const std::string& message, ExitStatus status, pid_t pid, TaskId task)
-      : Error(message), status_(status), pid_(pid), task_(task) {}
+  WorkerDied(const std::string& message, ExitStatus status, pid_t pid, TaskId task,
+             std::shared_ptr<const detail::Circumstances> known = std::make_shared<const detail::Circumstances>())
+      : Error(message), status_(status), pid_(pid), task_(task), known_(std::move(known)) {}
 
+  /// How the worker ended; `known()` is false when nobody saw it.
   ExitStatus status() const noexcept { return status_; }
+  /// The signal that ended the worker, 0 when none did.
+  int signal() const noexcept { return status_.signaled() ? status_.signal() : 0; }
   pid_t pid() const noexcept { return pid_; }
   TaskId task() const noexcept { return task_; }
+  /// The name of what the task called.
+  const std::string& callable() const noexcept { return known_->callable; }
+  /// The most memory that the worker had resident, in KiB; 0 when unknown.
+  long peak_rss_kib() const noexcept { return known_->peak_rss_kib; }
+  /// Whether the kernel killed it because memory ran out, most likely.
+  bool out_of_memory() const noexcept { return known_->out_of_memory; }
+  /// The last of what the task wrote to stdout and stderr, under Output::capture.
+  const std::string& captured_output() const noexcept { return known_->output; }
+  /// Where it crashed, one frame a line, the innermost first; empty when it did not crash or PoolOptions::backtraces is off.
+  const std::string& backtrace() const noexcept { return known_->backtrace; }
 
  private:
   ExitStatus status_;
   pid_t pid_;
   TaskId task_;
+  std::shared_ptr<const detail::Circumstances> known_;  ///< shared: an exception's copy may not throw
 };
 
 /// The task was still running at its deadline and was killed.

@@ -34,6 +34,7 @@
 #include <vector>
 
 #include <brood/os/cpus.hpp>
+#include <brood/os/memory_pressure.hpp>
 #include <brood/os/poller.hpp>
 #include <brood/os/threads.hpp>
 #include <brood/pool/options.hpp>
@@ -259,6 +260,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   Failure make_failure(FailureKind kind, const Task& task, const std::string& what, const Slot* slot = nullptr) const;
   static std::string where(const Task& task, const Slot* slot);
   static std::string text_of(const std::exception_ptr& cause);
+  static std::string tell_crash(const Slot& slot, ExitStatus status, Circumstances& known);
+  std::string tell_memory(const Slot& slot, ExitStatus status, Circumstances& known);
 
   const PoolOptions options_;
   const PolicyHandle policy_;
@@ -305,6 +308,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::uint64_t failed_ = 0;
   std::uint64_t workers_started_ = 0;
   std::uint64_t workers_died_ = 0;
+  OomWatch oom_watch_;
 
   bool driving_ = false;
   unsigned followers_ = 0;  ///< threads that wait and do not drive

@@ -133,6 +133,7 @@ inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) 
   setup.limits = options_.limits;
   setup.memory_limit = options_.memory_per_worker;
   setup.leads_group = options_.kill_tree;
+  setup.backtraces = options_.backtraces;
   Writer out;
   setup.write(out);
   return std::make_shared<const Bytes>(std::move(out).take());
@@ -186,6 +187,7 @@ inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::except
     record.kind = kind;
     record.task = task->id;
     record.where = task->text();
+    record.known = task->circumstances();
     record.message = record.where + " was not started: " + text;
     record.cause = cause;
     resolve(task, Failure(std::move(record)));

@@ -3,6 +3,7 @@
 // Dispatcher: accepting and resolving tasks.
 #pragma once
 
+#include <brood/pool/backtrace.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/inline_call.hpp>
 #include <brood/pool/items_log.hpp>
@@ -62,7 +63,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   try {
     answer = call_inline(*task, state, options_.max_message_bytes);
     if (!answer.failure.empty()) {
-      failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr));
+      failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr), task->circumstances());
     }
   } catch (const std::exception& error) {  // what it threw could not be taken apart
     failure = make_failure(FailureKind::serialization, *task, error.what());
@@ -129,6 +130,7 @@ inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, cons
   record.pid = slot != nullptr ? slot->pid : 0;
   record.where = where(task, slot);
   record.message = record.where + ": " + what;
+  record.known = task.circumstances();
   return Failure(std::move(record));
 }
 
@@ -158,6 +160,23 @@ inline std::string cpu_limit_text(const Slot& slot, ExitStatus status) {
          std::to_string(page.cpu_share_s.load(std::memory_order_relaxed)) + " s)";
 }
 
+/// What the worker has noted about its crash: the frames, and a few words for the message.
+inline std::string Dispatcher::tell_crash(const Slot& slot, ExitStatus status, Circumstances& known) {
+  if (!status.signaled()) return {};
+  const std::optional<Crash> crash = read_crash(slot.ends.status.page().crash(), status);
+  if (!crash) return {};
+  known.backtrace = crash->text();
+  return crash->summary(slot.pid);
+}
+
+/// A guess, for a kill that is nobody's here.
+inline std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, Circumstances& known) {
+  if (slot.doom != Doom::none || !status.signaled() || status.signal() != SIGKILL || !oom_watch_.rose()) return {};
+  known.out_of_memory = true;
+  return "; memory ran out, most likely: the kernel has killed a process for it, and this worker had " +
+         std::to_string(known.peak_rss_kib >> 10) + " MiB resident at its peak";
+}
+
 /// A task whose worker ended under it.
 inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
   if (task->items != 0) {
@@ -177,8 +196,9 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
   record.task = task->id;
   record.pid = slot.pid;
   record.status = status;
-  record.peak_rss_kib = peak_rss_kib;
   record.where = where(*task, &slot);
+  record.known = task->circumstances();
+  record.known.peak_rss_kib = peak_rss_kib;
   if (task->cancel_wanted) {
     record.kind = FailureKind::cancelled;
     record.message = record.where + " was cancelled while it ran; its worker was killed";
@@ -197,8 +217,10 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     record.message = record.where + ": the worker " +
                      (slot.doom == Doom::lost && killed
                           ? std::string("closed its result pipe, or became another program, and was killed")
-                          : status.describe() + cpu_limit_text(slot, status)) +
-                     " while it ran the task" + item + "; only this task fails, the worker is replaced";
+                          : status.describe() + cpu_limit_text(slot, status) + tell_crash(slot, status, record.known)) +
+                     " while it ran the task" + item + tell_memory(slot, status, record.known) +
+                     (record.known.output.empty() ? "" : "; captured_output() has the last that it printed") +
+                     "; only this task fails, the worker is replaced";
   }
   ++task->deaths;
   if (task->items == 0 && task->deaths > 1) {

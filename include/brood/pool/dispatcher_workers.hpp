@@ -68,8 +68,9 @@ struct Dispatcher::FrameHandler {
         task->results.push_back({0, 1, slot.pid, 0, std::move(frame.payload)});
         return dispatcher.finish_front(slot, header.number, std::nullopt);
       default:
-        return dispatcher.finish_front(
-            slot, header.number, read_failure(frame.payload.view(), {slot.pid, task->id}, where(*task, &slot)));
+        return dispatcher.finish_front(slot, header.number,
+                                       read_failure(frame.payload.view(), {slot.pid, task->id}, where(*task, &slot),
+                                                    task->circumstances()));
     }
   }
 

@@ -83,6 +83,7 @@ class Future {
     record.kind = FailureKind::serialization;
     record.task = task().id;
     record.where = task().text();
+    record.known = task().circumstances();
     record.message =
         record.where + ": its result of type " + std::string(detail::type_name<R>()) + " can't be decoded: " + why;
     return Failure(std::move(record));

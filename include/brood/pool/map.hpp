@@ -298,7 +298,8 @@ class Map {
           ++failed;
           fail(index, read_failure(bytes, {part.pid, chunk.task->id},
                                    chunk.task->text() + ", item " + std::to_string(index) + ", in worker " +
-                                       std::to_string(part.pid)));
+                                       std::to_string(part.pid),
+                                   chunk.task->circumstances()));
           continue;
         }
         store(index, bytes);
@@ -317,6 +318,7 @@ class Map {
     FailureRecord record;
     record.kind = FailureKind::serialization;
     record.task = chunk.task->id;
+    record.known = chunk.task->circumstances();
     record.where = chunk.task->text() + ", item " + std::to_string(index);
     record.message =
         record.where + ": its result of type " + std::string(type_name<Result>()) + " can't be decoded: " + why;

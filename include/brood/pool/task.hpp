@@ -75,6 +75,7 @@ struct Task {
   std::uint64_t charged = 0;  ///< bytes that count as pending
   bool delayed = false;       ///< it waits for its next try
   std::vector<ResultBytes> results;
+  std::string output;  ///< the last that it printed, when that is captured
   std::optional<Failure> failure;
   std::vector<std::function<void()>> callbacks;
   std::shared_ptr<Dispatcher> dispatcher;
@@ -84,6 +85,14 @@ struct Task {
   bool retry_due() const noexcept {
     if (!failure || failure->kind() != FailureKind::worker_died) return false;
     return (item_failed && items_done == 0 ? first_retries : retries) != 0;
+  }
+
+  /// What is known of it beside its failure.
+  Circumstances circumstances() const {
+    Circumstances known;
+    known.callable = name.text();
+    known.output = output;
+    return known;
   }
 
   /// "task 7 (score)"

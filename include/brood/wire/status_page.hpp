@@ -16,6 +16,8 @@
 // same operation tells it which item was the last to start, and no other starts after it. So a kill for an item that has
 // passed its deadline can't hit the item behind it.
 //
+// Crashes. Behind the page proper is room for what a handler notes when the worker crashes.
+//
 // The host treats all of it as a stranger's bytes: each word is read once and checked.
 #pragma once
 
@@ -25,12 +27,14 @@
 #include <cstdint>
 #include <span>
 
+#include <brood/os/crash_handler.hpp>
 #include <brood/os/mapping.hpp>
 
 namespace brood::detail {
 
 struct StatusPage {
   static constexpr std::size_t claim_count = 64;
+  static constexpr std::size_t crash_offset = 1024;
   static constexpr std::size_t log_offset = 4096;
   static constexpr std::size_t log_capacity = std::size_t{256} << 10;
   static constexpr std::size_t mapping_size = log_offset + log_capacity;
@@ -76,6 +80,9 @@ struct StatusPage {
   /// How many items have started when no other will.
   std::uint64_t halt_items() noexcept { return items_started.fetch_or(halted_bit, std::memory_order_acq_rel) & ~halted_bit; }
 
+  CrashRecord& crash() noexcept {
+    return *reinterpret_cast<CrashRecord*>(reinterpret_cast<std::byte*>(this) + crash_offset);
+  }
   std::byte* log() noexcept { return reinterpret_cast<std::byte*>(this) + log_offset; }
 
  private:
@@ -85,7 +92,8 @@ struct StatusPage {
                                                                 std::memory_order_acq_rel);
   }
 };
-static_assert(sizeof(StatusPage) <= StatusPage::log_offset);
+static_assert(sizeof(StatusPage) <= StatusPage::crash_offset);
+static_assert(StatusPage::crash_offset + sizeof(CrashRecord) <= StatusPage::log_offset);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 /// One mapping of a status page and its log.

@@ -40,7 +40,7 @@ struct FailureRecord {
   ExitStatus status;
   pid_t pid = 0;
   TaskId task = 0;
-  long peak_rss_kib = 0;
+  Circumstances known;
   std::string where;               ///< "task 7 (score) in worker 4711", for texts made later
   Bytes thrown;                    ///< kind exception: what the task threw, as data
   std::exception_ptr cause;        ///< kinds launch, preload, image_mismatch, protocol: what to throw, when it is known
@@ -64,8 +64,19 @@ class Failure {
   /// The worker, 0 when there was none.
   pid_t pid() const noexcept { return record_->pid; }
   TaskId task() const noexcept { return record_->task; }
-  /// The most memory that the worker had resident, in KiB; 0 when unknown.
-  long peak_rss_kib() const noexcept { return record_->peak_rss_kib; }
+  /// The name of what the task called: the function, or the type of the functor.
+  const std::string& callable() const noexcept { return record_->known.callable; }
+  /// The most memory that the worker had resident, in KiB; 0 when it did not end, or nobody saw it.
+  long peak_rss_kib() const noexcept { return record_->known.peak_rss_kib; }
+  /// Whether the kernel killed the worker because memory ran out, most likely: it was a SIGKILL that is not ours, and the
+  /// kernel counts such kills.
+  bool out_of_memory() const noexcept { return record_->known.out_of_memory; }
+  /// The last of what the task wrote to stdout and stderr, under Output::capture. For an item of a map: what was written
+  /// since the chunk that it travelled in began.
+  const std::string& captured_output() const noexcept { return record_->known.output; }
+  /// Where the worker crashed, one frame a line, the innermost first: "#0 function()+0x1c (module+0x5a1c)". Empty when it
+  /// did not crash, or had other handlers for it, or PoolOptions::backtraces is off.
+  const std::string& backtrace() const noexcept { return record_->known.backtrace; }
 
   /// The exception that Future::get throws for this failure.
   std::exception_ptr exception() const {
@@ -81,7 +92,7 @@ class Failure {
               SerializationError(it.where + " threw something that can't be decoded: " + failure.what()));
         }
       case FailureKind::worker_died:
-        return std::make_exception_ptr(WorkerDied(it.message, it.status, it.pid, it.task));
+        return std::make_exception_ptr(WorkerDied(it.message, it.status, it.pid, it.task, {record_, &it.known}));
       case FailureKind::timeout: return std::make_exception_ptr(TaskTimeout(it.message));
       case FailureKind::cancelled: return std::make_exception_ptr(TaskCancelled(it.message));
       case FailureKind::launch: return std::make_exception_ptr(LaunchError(it.message, "start", 0));
@@ -121,8 +132,10 @@ inline void write_failure(Writer& out, const NotTakenOn& refused) {
 }
 
 /// Turns what a worker said into a failure. Bytes that make no sense become a failure of kind protocol.
-inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where) {
+inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where,
+                            Circumstances known = {}) {
   FailureRecord record;
+  record.known = std::move(known);
   record.pid = origin.pid;
   record.task = origin.task;
   record.where = where;

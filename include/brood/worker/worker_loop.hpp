@@ -48,11 +48,13 @@ struct WorkerSetup {
   Limits limits{};
   std::uint64_t memory_limit = 0;
   bool leads_group = false;
+  bool backtraces = false;
 
   void write(Writer& out) const {
     out.number(index);
     out.number(max_message_bytes);
     out.text(name);
+    out.number(backtraces);
     out.number(on_start != nullptr);
     if (on_start != nullptr) write_code(out, reinterpret_cast<const void*>(on_start));
     write_limits(out, limits);
@@ -72,6 +74,7 @@ struct WorkerSetup {
     setup.index = in.number<std::uint32_t>();
     setup.max_message_bytes = in.number<std::uint64_t>();
     setup.name = in.text();
+    setup.backtraces = in.number<bool>();
     if (in.number<bool>()) setup.on_start = reinterpret_cast<void (*)()>(read_code(in));
     setup.limits = read_limits(in);
     setup.memory_limit = in.number<std::uint64_t>();
@@ -139,6 +142,7 @@ class WorkerLoop {
       context_.index = setup.index;
       context_.max_result_bytes = setup.max_message_bytes;
       name_process(setup.name.c_str());
+      if (setup.backtraces) install_crash_handler(status_.page().crash());
       if (setup.leads_group) lead_group();
       limit(setup.limits);
       run_hooks(setup);

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+// internal
+// From what a worker's handler noted about its crash to text. The record is a stranger's bytes: it is copied once, and every
+// number in it is checked.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <brood/core/exit_status.hpp>
+#include <brood/os/crash_handler.hpp>
+#include <brood/os/functions.hpp>
+#include <brood/os/module.hpp>
+
+namespace brood::detail {
+
+/// One frame of a stack, innermost first.
+struct CrashFrame {
+  std::string path;        ///< of its module; empty for the program, "?" where none is known
+  ModuleIdentity identity;
+  FunctionAt function;
+
+  /// "crash_here()+0x1c (program+0x5a1c)", which addr2line can use too.
+  std::string text() const {
+    std::string result;
+    if (!function.name.empty()) result = function.name + "+" + hex(function.offset - function.start) + " ";
+    if (path == "?") return result + "(" + hex(function.offset) + ")";
+    return result + "(" + file() + "+" + hex(function.offset) + ")";
+  }
+
+  std::string file() const {
+    const std::string full = path.empty() ? ModuleTable::program_path() : path;
+    return full.substr(full.rfind('/') + 1);
+  }
+
+  /// Whether it belongs to the machinery between a failed check and the signal: no user looks for it.
+  bool is_system() const {
+    const std::string name = file();
+    for (const std::string_view each : {"libc.so", "libc-", "libstdc++.so", "libc++", "libgcc_s", "libpthread", "ld-linux",
+                                        "libasan", "libubsan", "libtsan", "linux-vdso"}) {
+      if (name.starts_with(each)) return true;
+    }
+    for (const std::string_view each : {"__asan", "__sanitizer", "__ubsan", "__interceptor", "___interceptor", "__tsan"}) {
+      if (function.name.starts_with(each)) return true;
+    }
+    return false;
+  }
+
+  bool is_user() const { return !function.name.empty() && !is_system(); }
+
+  static std::string hex(std::uint64_t number) {
+    std::array<char, 24> text{};
+    std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(number));
+    return text.data();
+  }
+};
+
+/// What is known of a crash.
+struct Crash {
+  int signal = 0;
+  bool raised_by_kernel = false;
+  std::uint64_t address = 0;
+  pid_t sender = 0;
+  bool overflow = false;  ///< the address lies at the stack pointer
+  bool cut = false;
+  std::vector<CrashFrame> frames;
+
+  /// What follows "was killed by signal 11": " at address 0x0 in crash_here()".
+  std::string summary(pid_t worker) const {
+    std::string text;
+    if (raised_by_kernel && (signal == SIGSEGV || signal == SIGBUS)) text += " at address " + CrashFrame::hex(address);
+    if (!raised_by_kernel && sender > 0 && sender != worker) text += ", sent by process " + std::to_string(sender) + ",";
+    const auto guilty =
+        std::find_if(frames.begin(), frames.end(), [](const CrashFrame& frame) { return frame.is_user(); });
+    if (guilty != frames.end()) text += " in " + guilty->function.name;
+    if (overflow) text += " (the stack overflowed, most likely)";
+    return text;
+  }
+
+  /// One frame a line; those of a recursion are counted.
+  std::string text() const {
+    std::string result;
+    for (std::size_t at = 0; at < frames.size();) {
+      std::size_t same = 1;
+      while (at + same < frames.size() && !frames[at].function.name.empty() &&
+             frames[at + same].function.name == frames[at].function.name && frames[at + same].path == frames[at].path) {
+        ++same;
+      }
+      const std::size_t shown = same > 3 ? 1 : same;
+      for (std::size_t each = at; each < at + shown; ++each) {
+        result += "#" + std::to_string(each) + " " + frames[each].text() + "\n";
+      }
+      if (shown < same) result += "   ... " + std::to_string(same - shown) + " more of the same\n";
+      at += same;
+    }
+    if (cut) result += "   ... and more: these are the first " + std::to_string(frames.size()) + "\n";
+    return result;
+  }
+};
+
+/// Names what the frames point at. A place that was asked for before is known.
+inline void find_frame_names(std::vector<CrashFrame>& frames) {
+  using Key = std::pair<std::string, std::uint64_t>;
+  static constexpr std::size_t max_known = 4096;
+  static std::mutex mutex;
+  static auto* const known = new std::map<Key, FunctionAt>;
+  const auto key_of = [](const CrashFrame& frame) {
+    const auto* const identity = reinterpret_cast<const char*>(frame.identity.bytes.data());
+    return Key(frame.path + '\0' + std::string(identity, frame.identity.bytes.size()), frame.function.offset);
+  };
+  const std::lock_guard lock(mutex);
+  if (known->size() > max_known) known->clear();
+  for (std::size_t at = 0; at < frames.size(); ++at) {
+    if (frames[at].path == "?") continue;
+    if (const auto found = known->find(key_of(frames[at])); found != known->end()) {
+      frames[at].function = found->second;
+      continue;
+    }
+    std::vector<FunctionAt> wanted;  // all of this module at once
+    for (std::size_t each = at; each < frames.size(); ++each) {
+      if (frames[each].path == frames[at].path && frames[each].identity == frames[at].identity) {
+        wanted.push_back({frames[each].function.offset, {}, 0});
+      }
+    }
+    find_functions(frames[at].path, frames[at].identity, wanted);
+    for (FunctionAt& each : wanted) {
+      CrashFrame frame{frames[at].path, frames[at].identity, each};
+      known->insert_or_assign(key_of(frame), std::move(each));
+    }
+    frames[at].function = known->at(key_of(frames[at]));
+  }
+}
+
+/// Leaves out what lies below the task: the worker's loop, and how the task is called from it.
+inline void drop_machinery(Crash& crash) {
+  std::vector<CrashFrame>& frames = crash.frames;
+  const auto loop = std::find_if(frames.rbegin(), frames.rend(), [](const CrashFrame& frame) {
+    return frame.function.name.find("brood::detail::WorkerLoop::") != std::string::npos;
+  });
+  if (loop == frames.rend()) return;
+  const auto calls_task = [](const CrashFrame& frame) {
+    for (const std::string_view each : {"brood::detail::", "std::apply<", "std::__apply_impl<", "std::__invoke", "std::invoke<"}) {
+      if (frame.function.name.find(each) != std::string::npos) return true;
+    }
+    return false;
+  };
+  auto keep = frames.end();
+  while (keep != frames.begin() && (keep > loop.base() || calls_task(*(keep - 1)))) --keep;
+  // the crash is in that machinery, or in a callable that is inlined there: then its innermost frame tells which
+  const bool all_system = std::none_of(frames.begin(), keep, [](const CrashFrame& frame) { return frame.is_user(); });
+  if (all_system && keep != frames.end()) ++keep;
+  frames.erase(keep, frames.end());
+  crash.cut = false;
+}
+
+/// What a worker that ended so has noted; nothing when it did not crash, or had no handler, or noted nonsense.
+inline std::optional<Crash> read_crash(const CrashRecord& shared, ExitStatus status) {
+  using Stage = CrashRecord::Stage;
+  if (shared.stage.load(std::memory_order_acquire) != static_cast<std::uint32_t>(Stage::told)) return std::nullopt;
+  const std::uint32_t count = shared.frames.load(std::memory_order_acquire);
+  const auto copy = std::make_unique<CrashRecord>();
+  const auto* const bytes = reinterpret_cast<const std::byte*>(&shared);
+  constexpr std::size_t head = offsetof(CrashRecord, signal);
+  std::memcpy(reinterpret_cast<std::byte*>(copy.get()) + head, bytes + head, sizeof(CrashRecord) - head);
+  const CrashRecord& told = *copy;
+  if (count > CrashRecord::max_frames || told.modules > CrashRecord::max_modules) return std::nullopt;
+  if (!status.signaled() || status.signal() != told.signal) return std::nullopt;  // it ended otherwise
+
+  Crash crash;
+  crash.signal = told.signal;
+  crash.raised_by_kernel = told.code > 0;
+  crash.address = told.address;
+  crash.sender = told.sender;
+  crash.cut = told.cut != 0;
+  constexpr std::uint64_t guard = 64 << 10;
+  crash.overflow = told.signal == SIGSEGV && crash.raised_by_kernel && told.stack != 0 && told.address != 0 &&
+                   told.address - told.stack + guard < 2 * guard && count > 8;
+  for (std::uint32_t at = 0; at < count; ++at) {
+    CrashFrame frame;
+    frame.path = "?";
+    frame.function.offset = told.offsets[at];
+    if (told.module_of[at] < told.modules) {
+      const CrashRecord::Module& module = told.module[told.module_of[at]];
+      if (module.path > CrashRecord::path_room || module.path_size > CrashRecord::path_room - module.path) return std::nullopt;
+      const std::string path(told.paths.data() + module.path, module.path_size);
+      if (path.find('\0') != std::string::npos) return std::nullopt;
+      frame.path = path;
+      frame.identity = path.empty() ? ModuleIdentity{} : module.identity;  // the program is this one: it was compared
+      if (!path.empty()) {
+        const auto own = module.identity != ModuleIdentity{} ? ModuleTable::instance().with(module.identity) : nullptr;
+        if (own && own->path.starts_with('/')) frame.path = own->path;
+      }
+    }
+    crash.frames.push_back(std::move(frame));
+  }
+  find_frame_names(crash.frames);
+  drop_machinery(crash);
+  return crash;
+}
+
+}  // namespace brood::detail
