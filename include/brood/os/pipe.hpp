@@ -2,6 +2,8 @@
 // internal
 #pragma once
 
+#include <sys/ioctl.h>
+
 #include <cstddef>
 #include <span>
 
@@ -30,6 +32,12 @@ struct Moved {
   bool blocked = false;  ///< nothing moved now: a non-blocking descriptor is full or empty
   bool ended = false;    ///< end of file, or nobody reads any more
 };
+
+/// How many bytes wait in a pipe now.
+inline std::size_t bytes_waiting(int fd) noexcept {
+  int count = 0;
+  return ::ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? static_cast<std::size_t>(count) : 0;
+}
 
 /// One system call moves at most this much (man 2 read).
 inline constexpr std::size_t max_transfer = 0x7ffff000;

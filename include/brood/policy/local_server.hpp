@@ -58,9 +58,10 @@ class LocalServer final : public WorkerSource {
   /// What the server is a process of.
   enum class Made { by_fork, by_exec };
 
-  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made, bool kill_tree)
+  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made,
+              const LaunchOptions& options)
       : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)), made_(made),
-        kill_tree_(kill_tree) {
+        kill_tree_(options.kill_tree), captures_(options.capture_output) {
     for (std::string& type : preloads) preloads_.emplace_back().type = std::move(type);
   }
 
@@ -117,10 +118,16 @@ class LocalServer final : public WorkerSource {
     Pipe results = Pipe::make();
     const Fd memory = StatusMapping::make_memory();
     WorkerEnds ends{std::move(tasks.write), duplicate(tasks.read.get()), std::move(results.read),
-                    StatusMapping(memory.get(), Inherit::no)};
+                    StatusMapping(memory.get(), Inherit::no), Fd()};
     set_nonblocking(ends.tasks.get());
     set_nonblocking(ends.results.get());
-    const std::array<int, 3> given{tasks.read.get(), results.write.get(), memory.get()};
+    std::vector<int> given{tasks.read.get(), results.write.get(), memory.get()};
+    Pipe output = captures_ ? Pipe::make() : Pipe();
+    if (captures_) {
+      set_nonblocking(output.read.get());
+      ends.output = std::move(output.read);
+      given.push_back(output.write.get());
+    }
     const ControlMessage message = ControlMessage::make(ControlType::start, ticket, 0, kill_tree_ ? 1 : 0);
     if (control_.send(message.bytes(), given) != ControlSocket::Sent::yes) return std::nullopt;
     return ends;
@@ -308,6 +315,7 @@ class LocalServer final : public WorkerSource {
   State state_ = State::launching;
   Made made_;
   bool kill_tree_;
+  bool captures_;
   bool lost_ = false;  ///< it closed its end of the control socket, and did not end by itself
   bool reaped_ = false;
   bool drained_ = false;  ///< the socket was read once more after the end
@@ -354,7 +362,7 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
     if (own_pidfd) handed.push_back(own_pidfd.get());
     const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments());
     return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads), LocalServer::Made::by_exec,
-                                         options.kill_tree);
+                                         options);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());
@@ -390,7 +398,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
       }
     }
     return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{},
-                                         LocalServer::Made::by_fork, options.kill_tree);
+                                         LocalServer::Made::by_fork, options);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());

@@ -46,6 +46,7 @@ namespace brood {
 struct LaunchOptions {
   std::string name;                         ///< the pool's, for messages
   std::chrono::milliseconds start_timeout{30'000};
+  bool capture_output = false;              ///< whether start() is to give WorkerEnds::output
   const void* snapshot = nullptr;           ///< a closure's state, for a policy that copies the host; else null
   bool kill_tree = false;                   ///< each worker leads a process group, which is killed when it ends
 };
@@ -67,6 +68,7 @@ struct WorkerEnds {
   detail::Fd keep;        ///< keeps a reader, so that writing to a dead worker raises no SIGPIPE
   detail::Fd results;     ///< to read, never blocks
   detail::StatusMapping status;
+  detail::Fd output;      ///< to read, never blocks: what it prints; empty when that is not captured
 };
 
 /// What a source has to say.

@@ -138,7 +138,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
     std::size_t outstanding = 0;
   };
 
-  enum class Tag : std::uint8_t { bell, source, source_end, results, tasks, pidfd };
+  enum class Tag : std::uint8_t { bell, source, source_end, results, tasks, pidfd, output };
   static constexpr std::uint64_t tag(Tag kind, std::uint32_t index, std::uint64_t generation = 0) noexcept {
     return static_cast<std::uint64_t>(kind) << 56 | (generation & 0xffffffff) << 24 | (index & 0xffffff);
   }
@@ -210,6 +210,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void receive(Slot& slot);
   void violated(Slot& slot, FailureKind kind, const std::string& what);
   void drain(Slot& slot);
+  void hear_output(Slot& slot);
+  void take_output(Slot& slot, Task& task);
   void flush(Slot& slot);
   void finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure);
   void remove_assigned(Slot& slot, std::size_t at);

@@ -105,6 +105,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
   switch (kind) {
     case Tag::results: return receive(*slot);
     case Tag::tasks: return flush(*slot);
+    case Tag::output: return hear_output(*slot);
     case Tag::pidfd: return end_seen(*slot);
     default: return;
   }

@@ -138,6 +138,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   set_timer(slot, &Slot::task_check, Clock::time_point::max());
   poller_.remove(slot.ends.results.get());
+  if (slot.ends.output) poller_.remove(slot.ends.output.get());
   if (slot.watching_out) poller_.remove(slot.ends.tasks.get());
   if (slot.pidfd) poller_.remove(slot.pidfd.get());
   if (options_.kill_tree && slot.pidfd) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);  // also without its server
@@ -185,11 +186,14 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
   std::exception_ptr cause = slot.start_cause;
   if (!cause) {
+    hear_output(slot);
     const std::string hook = hook_that_runs(slot);
     const std::string when = slot.greeted   ? " before it had run a task"
                              : hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
                                             : " before it was up, in " + hook;
-    cause = std::make_exception_ptr(LaunchError("a worker" + who + " " + status.describe() + when, "worker start", 0));
+    cause = std::make_exception_ptr(LaunchError("a worker" + who + " " + status.describe() + when +
+                                                        (slot.greeted ? "" : quote_tail(slot.output.take())),
+                                                    "worker start", 0));
   }
   const std::uint32_t source_id = slot.source;
   release_slot(slot);

@@ -95,6 +95,7 @@ inline void Dispatcher::kill() {
     drain(slot);  // a result that was written whole wins
     while (!slot.assigned.empty()) {
       const TaskPtr task = slot.assigned.front();
+      take_output(slot, *task);
       remove_assigned(slot, 0);
       resolve(task, make_failure(FailureKind::cancelled, *task, "the pool was killed while it ran", &slot));
     }

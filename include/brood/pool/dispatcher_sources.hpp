@@ -36,6 +36,7 @@ inline void Dispatcher::launch_main() {
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
   wanted.kill_tree = options_.kill_tree;
+  wanted.capture_output = options_.output == Output::capture;
   main_source_ = add_source(policy_.launch(wanted), false);
 }
 
@@ -57,6 +58,7 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
+  wanted.capture_output = options_.output == Output::capture;
   wanted.snapshot = state;
   wanted.kill_tree = options_.kill_tree;
   const Lock lock(mutex_);

@@ -104,6 +104,7 @@ inline Slot* Dispatcher::start_worker(Source& source) {
     ends = source.impl->start(slot->ticket());
     if (!ends) return nullptr;
     poller_.add(ends->results.get(), EPOLLIN, tag(Tag::results, slot->index, slot->generation));
+    if (ends->output) poller_.add(ends->output.get(), EPOLLIN, tag(Tag::output, slot->index, slot->generation));
   } catch (const SystemError& error) {
     start_failed(source, std::make_exception_ptr(LaunchError(
                              std::string("no worker could be started: ") + error.what() + advice_for(error.code().value()),
@@ -134,6 +135,7 @@ inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) 
   setup.memory_limit = options_.memory_per_worker;
   setup.leads_group = options_.kill_tree;
   setup.backtraces = options_.backtraces;
+  setup.discards_output = options_.output == Output::discard;
   Writer out;
   setup.write(out);
   return std::make_shared<const Bytes>(std::move(out).take());

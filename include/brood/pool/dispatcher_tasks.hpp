@@ -179,6 +179,7 @@ inline std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, 
 
 /// A task whose worker ended under it.
 inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
+  take_output(slot, *task);
   if (task->items != 0) {
     salvage_items(slot, *task);
     const std::uint64_t started = slot.ends.status.page().halt_items();
@@ -239,6 +240,7 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   task->results.clear();
   task->timed_out = false;
   task->assigned_at = {};
+  task->output.clear();
   task->state = Task::State::queued;
   task->delayed = true;
   const auto pause = std::chrono::milliseconds(1) * (1 << std::min(task->deaths - 1, 10U));

@@ -63,11 +63,14 @@ struct Dispatcher::FrameHandler {
         task->results.push_back({header.first, header.count, slot.pid, 0, std::move(frame.payload)});
         task->items_done += header.count;
         if ((header.flags & FrameHeader::last) == 0) return;
+        dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
       case FrameType::result:
         task->results.push_back({0, 1, slot.pid, 0, std::move(frame.payload)});
+        dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
       default:
+        dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number,
                                        read_failure(frame.payload.view(), {slot.pid, task->id}, where(*task, &slot),
                                                     task->circumstances()));
@@ -77,6 +80,8 @@ struct Dispatcher::FrameHandler {
  private:
   void greet(const Frame& frame) const {
     if (frame.header.type == FrameType::hello) {
+      dispatcher.hear_output(slot);
+      slot.output.clear();
       slot.greeted = true;
       if (Source* const source = dispatcher.find_source(slot.source)) {
         source->useful = true;
@@ -95,9 +100,11 @@ struct Dispatcher::FrameHandler {
     const std::string hook = dispatcher.hook_that_runs(slot);
     const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0},
                                          "a worker could not be started: " + (hook.empty() ? "it" : hook));
-    slot.start_cause = failure.kind() == FailureKind::image_mismatch || failure.kind() == FailureKind::launch
-                           ? failure.exception()
-                           : std::make_exception_ptr(LaunchError(failure.message(), "worker start", 0));
+    dispatcher.hear_output(slot);
+    slot.start_cause =
+        failure.kind() == FailureKind::image_mismatch || failure.kind() == FailureKind::launch
+            ? failure.exception()
+            : std::make_exception_ptr(LaunchError(failure.message() + quote_tail(slot.output.take()), "worker start", 0));
   }
 };
 
@@ -154,6 +161,7 @@ inline void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string
   slot.receiving = false;
   if (!slot.assigned.empty() && slot.has_started(*slot.assigned.front())) {
     const TaskPtr task = slot.assigned.front();
+    take_output(slot, *task);
     remove_assigned(slot, 0);
     const std::string advice = kind == FailureKind::too_large
                                    ? ", more than PoolOptions::max_message_bytes; raise the limit or return less"
@@ -172,6 +180,25 @@ inline void Dispatcher::drain(Slot& slot) {
   } catch (const std::exception& error) {
     violated(slot, FailureKind::protocol, error.what());
   }
+}
+
+/// Reads what a worker has printed. What is not a task's, nor said before the first one, is nobody's.
+inline void Dispatcher::hear_output(Slot& slot) {
+  if (!slot.ends.output) return;
+  try {
+    if (slot.receive_output()) poller_.remove(slot.ends.output.get());
+  } catch (const SystemError&) {
+    poller_.remove(slot.ends.output.get());
+  }
+  if (slot.greeted && slot.assigned.empty()) slot.output.clear();
+}
+
+/// The task has come to its end: what it has printed is in the pipe by now, for a worker flushes before it answers, and gets
+/// its next task after that.
+inline void Dispatcher::take_output(Slot& slot, Task& task) {
+  if (!slot.ends.output) return;
+  hear_output(slot);
+  task.output = slot.output.take();
 }
 
 inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure) {
@@ -231,6 +258,7 @@ inline bool Dispatcher::used_up(const Slot& slot) const noexcept {
 }
 
 inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
+  if (slot.assigned.empty()) hear_output(slot);
   slot.assign(task);
   ++assigned_;
   if (slot.assigned.size() > 1) ++prefetched_;
@@ -241,6 +269,7 @@ inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
 /// How many tasks a busy worker may have: enough that it need not wait for the host between short ones.
 inline std::size_t Dispatcher::prefetch_depth() const noexcept {
   constexpr std::uint64_t worth_ns = 500'000;
+  if (options_.output == Output::capture) return 1;  // what two tasks print would be one stream
   if (!measured_ || average_run_ns_ >= worth_ns) return 1;
   return 1 + std::min<std::size_t>(max_prefetch, worth_ns / (average_run_ns_ + 1'000));
 }
@@ -254,6 +283,7 @@ inline void Dispatcher::top_up(Slot& slot) {
     const TaskPtr task = next_queued(queue);
     if (!task) return;
     if (task->limited && !slot.assigned.empty()) return queue.push_front(task);
+    if (slot.assigned.empty()) hear_output(slot);
     slot.assign(task);
     ++assigned_;
     if (slot.assigned.size() > 1) ++prefetched_;

@@ -70,6 +70,13 @@ class Future {
     }
   }
 
+  /// Waits, and returns what the task has written to stdout and stderr, in the order in which it was written; the last
+  /// 64 KiB of it. Empty unless PoolOptions::output is Output::capture. After a retry: that of the last run.
+  std::string output() const {
+    wait();
+    return task().output;
+  }
+
   /// Gives the task up: one that has not started never will, one that runs is killed with its worker. It resolves as
   /// TaskCancelled, or with its value if that was there first. False when it was resolved already.
   bool cancel() {

@@ -13,7 +13,7 @@ namespace brood {
 /// Where what a task writes to stdout and stderr goes.
 enum class Output : std::uint8_t {
   inherit,  ///< where the host's goes
-  capture,  ///< to the host's memory: Future::output(), and Failure::captured_output()
+  capture,  ///< to the host's memory: Future::output(), and Failure::captured_output(); workers get one task at a time
   discard,  ///< nowhere
 };
 
@@ -43,7 +43,7 @@ struct PoolOptions {
   /// What each worker may use, from before its start hook on. A worker that can't take a limit on does not come up
   /// (LaunchError, with the member, the value, the system call and its errno). InlinePolicy takes none on.
   Limits limits{};
-  /// What becomes of a task's stdout and stderr.
+  /// What becomes of a worker's stdout and stderr, from its start hook on. Under InlinePolicy they are the caller's.
   Output output = Output::inherit;
   /// Whether the processes that a task has started are killed when its worker ends, in whichever way: each worker leads a
   /// process group of its own. A process that has made a group or a session of its own escapes. So do all when the server

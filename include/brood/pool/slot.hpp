@@ -30,6 +30,7 @@
 
 #include <brood/os/process.hpp>
 #include <brood/policy/worker_policy.hpp>
+#include <brood/pool/output_tail.hpp>
 #include <brood/pool/task.hpp>
 #include <brood/wire/frame.hpp>
 
@@ -71,6 +72,7 @@ class Slot {
   pid_t pid = 0;
   Fd pidfd;
   WorkerEnds ends;
+  OutputTail output;  ///< what the task that runs has printed
   std::deque<TaskPtr> assigned;
   std::uint64_t next_number = 1;
   std::uint64_t tasks_given = 0;
@@ -117,6 +119,8 @@ class Slot {
     pid = 0;
     pidfd.reset();
     ends = WorkerEnds{};
+    output.clear();
+    setup_sent_ = false;
     assigned.clear();
     outbox_.clear();
     reader_ = FrameReader();
@@ -182,11 +186,14 @@ class Slot {
     outbox_.push_back({header, std::move(payload), 0});
   }
 
-  bool has_output() const noexcept { return !outbox_.empty(); }
+  bool has_output() const noexcept { return !outbox_.empty() && !holds_tasks(); }
+
+  /// What a start hook prints can be told from what the first task prints only if that task is sent when the hook is done.
+  bool holds_tasks() const noexcept { return ends.output && setup_sent_ && !greeted; }
 
   /// Writes as much as the pipe takes, many frames at once. Never waits.
   void flush() {
-    while (!outbox_.empty()) {
+    while (has_output()) {
       std::array<iovec, 32> parts;
       std::size_t count = 0;
       for (const Outgoing& each : outbox_) {
@@ -194,7 +201,7 @@ class Slot {
         for (const std::span<const std::byte> part : each.rest()) {
           if (!part.empty()) parts[count++] = {const_cast<std::byte*>(part.data()), std::min(part.size(), max_transfer / 4)};
         }
-        if (each.rest()[1].size() > max_transfer / 4) break;
+        if (each.rest()[1].size() > max_transfer / 4 || (ends.output && !setup_sent_)) break;
       }
       const ssize_t sent =
           retried("writev", [&] { return ::writev(ends.tasks.get(), parts.data(), static_cast<int>(count)); });
@@ -209,9 +216,26 @@ class Slot {
         const std::size_t taken = std::min(left, size - front.sent);
         front.sent += taken;
         left -= taken;
-        if (front.sent == size) outbox_.pop_front();
+        if (front.sent == size) {
+          outbox_.pop_front();
+          setup_sent_ = true;  // it is the first
+        }
       }
     }
+  }
+
+  /// Reads what the worker has printed by now, and no more: somebody may write without end. Returns whether nobody is left
+  /// who could write. Throws SystemError.
+  bool receive_output() {
+    std::array<std::byte, std::size_t{16} << 10> piece;
+    std::size_t left = bytes_waiting(ends.output.get());
+    do {
+      const Moved moved = read_some(ends.output.get(), piece);
+      if (moved.ended || moved.blocked) return moved.ended;
+      output.append(std::span(piece).first(moved.bytes));
+      left -= std::min(left, moved.bytes);
+    } while (left != 0);
+    return false;
   }
 
   /// Reads what the worker has sent and hands frames to the handler. Never waits. `all`: until nothing is left, for a
@@ -250,6 +274,7 @@ class Slot {
   SlotState state_ = SlotState::vacant;
   FrameReader reader_;
   std::deque<Outgoing> outbox_;
+  bool setup_sent_ = false;
 };
 
 }  // namespace brood::detail

@@ -2,8 +2,9 @@
 // internal
 // What host and server say to each other: packets of one fixed header and a short text, over the control socket.
 //
-//   host → server    start      start a worker for this ticket; with its task pipe, result pipe and status memory; value: 1 if
-//                               its process group is to be killed with it
+//   host → server    start      start a worker for this ticket; with its task pipe, result pipe and status memory, and
+//                               the pipe that takes its output where that is captured; value: 1 if its process group is
+//                               to be killed with it
 //                    kill       kill the worker of this ticket (where the host has no pidfd)
 //                    stop       no more workers; leave when the last has ended
 //   server → host    hello      number: pid; text: the build identity

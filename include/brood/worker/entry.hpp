@@ -89,7 +89,8 @@ inline std::string mismatch_with(const HandOverHeader& header) {
   if (!die_with_parent(header.parent)) ::_exit(0);
   process_depth = header.depth + 1;
   Fd(hand_over_fd).reset();
-  WorkerChannel channel{take_handed_fd(1), take_handed_fd(2), take_handed_fd(3)};
+  WorkerChannel channel{take_handed_fd(1), take_handed_fd(2), take_handed_fd(3), Fd()};
+  if (header.output != 0) channel.output = take_handed_fd(4);
   name_process("brood-worker");
   static const std::vector<PreloadedObject> nothing;
   if (const std::string mismatch = mismatch_with(header); !mismatch.empty()) {

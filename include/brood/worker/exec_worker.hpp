@@ -24,12 +24,13 @@ struct WorkerImage {
   Fd hand_over;
   std::vector<char*> argv;
 
-  explicit WorkerImage(Server& server) : image(open_own_image()) {
+  WorkerImage(Server& server, bool captures) : image(open_own_image()) {
     HandOverHeader header;
     header.role = Role::worker;
     header.parent = ::getpid();
     header.depth = server.depth;
     header.identity = own_identity();
+    header.output = captures ? 1 : 0;
     hand_over = make_hand_over(header, {});
     for (std::string& argument : server.arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -60,7 +61,9 @@ inline void report_failed_exec(int results, int error) noexcept {
 [[noreturn]] inline void become_image(const WorkerImage& image, const WorkerChannel& channel, pid_t parent) noexcept {
   if (!die_with_parent(parent)) ::_exit(0);
   // first to high numbers, so that no target overwrites a source that is still needed
-  std::array<int, 4> sources{image.hand_over.get(), channel.tasks.get(), channel.results.get(), channel.status.get()};
+  std::array<int, 5> all{image.hand_over.get(), channel.tasks.get(), channel.results.get(), channel.status.get(),
+                         channel.output.get()};
+  const std::span<int> sources(all.data(), channel.output ? 5 : 4);
   const int program = ::fcntl(image.image.get(), F_DUPFD_CLOEXEC, first_handed_fd + 8);
   bool handed = program >= 0;
   for (int& source : sources) handed = (source = ::fcntl(source, F_DUPFD_CLOEXEC, first_handed_fd + 8)) >= 0 && handed;
@@ -71,7 +74,7 @@ inline void report_failed_exec(int results, int error) noexcept {
     report_failed_exec(channel.results.get(), errno);
     ::_exit(exit_code_of_broken_worker);
   }
-  ::syscall(SYS_close_range, first_handed_fd + 4U, ~0U, CLOSE_RANGE_CLOEXEC);  // refused: only the library's own close
+  ::syscall(SYS_close_range, first_handed_fd + static_cast<unsigned>(sources.size()), ~0U, CLOSE_RANGE_CLOEXEC);  // refused: only the library's own close
   unblock_all_signals();
   execute_image(program, image.argv.data(), ::environ);
   report_failed_exec(first_handed_fd + 2, errno);
@@ -80,7 +83,7 @@ inline void report_failed_exec(int results, int error) noexcept {
 
 /// A worker that is a fresh image of this program.
 inline pid_t start_by_exec(Server& server, WorkerChannel& channel) {
-  static const WorkerImage image(server);
+  static const WorkerImage image(server, static_cast<bool>(channel.output));  // the same for all of a pool
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid == 0) become_image(image, channel, parent);

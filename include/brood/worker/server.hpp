@@ -127,8 +127,9 @@ class ServerLoop {
       }
       switch (message.type) {
         case ControlType::start:
-          if (packet.fd_count != 3) die();
-          start(message.ticket(), WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])},
+          if (packet.fd_count != 3 && packet.fd_count != 4) die();
+          start(message.ticket(),
+                WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2]), std::move(fds[3])},
                 message.value != 0);
           reap_children();  // many starts in a row must not keep the host waiting for an end
           break;
@@ -251,7 +252,7 @@ class ServerLoop {
   process_depth = server.depth + 1;
   server.control.close();  // a server's code may be in a library that has its own list of the descriptors below
   server.host_pidfd.reset();
-  const std::array<int, 3> kept{channel.tasks.get(), channel.results.get(), channel.status.get()};
+  const std::array<int, 4> kept{channel.tasks.get(), channel.results.get(), channel.status.get(), channel.output.get()};
   library_descriptors.for_each([&](int fd) {
     if (std::find(kept.begin(), kept.end(), fd) != kept.end()) return;
     library_descriptors.erase(fd);

@@ -29,6 +29,7 @@
 #include <brood/worker/items.hpp>
 #include <brood/worker/leave.hpp>
 #include <brood/worker/limits.hpp>
+#include <brood/worker/redirect.hpp>
 
 namespace brood::detail {
 
@@ -37,6 +38,7 @@ struct WorkerChannel {
   Fd tasks;
   Fd results;
   Fd status;
+  Fd output;  ///< takes what it prints, until its set-up; empty when that is not captured
 };
 
 /// What a worker is told before its first task.
@@ -49,12 +51,14 @@ struct WorkerSetup {
   std::uint64_t memory_limit = 0;
   bool leads_group = false;
   bool backtraces = false;
+  bool discards_output = false;
 
   void write(Writer& out) const {
     out.number(index);
     out.number(max_message_bytes);
     out.text(name);
     out.number(backtraces);
+    out.number(discards_output);
     out.number(on_start != nullptr);
     if (on_start != nullptr) write_code(out, reinterpret_cast<const void*>(on_start));
     write_limits(out, limits);
@@ -75,6 +79,7 @@ struct WorkerSetup {
     setup.max_message_bytes = in.number<std::uint64_t>();
     setup.name = in.text();
     setup.backtraces = in.number<bool>();
+    setup.discards_output = in.number<bool>();
     if (in.number<bool>()) setup.on_start = reinterpret_cast<void (*)()>(read_code(in));
     setup.limits = read_limits(in);
     setup.memory_limit = in.number<std::uint64_t>();
@@ -96,6 +101,7 @@ class WorkerLoop {
   WorkerLoop(WorkerChannel channel, const std::vector<PreloadedObject>& preloaded, const void* snapshot)
       : tasks_(std::move(channel.tasks)),
         results_(std::move(channel.results)),
+        output_(std::move(channel.output)),
         status_(channel.status.get(), Inherit::yes),
         pid_(::getpid()) {
     context_.page = &status_.page();
@@ -142,10 +148,14 @@ class WorkerLoop {
       context_.index = setup.index;
       context_.max_result_bytes = setup.max_message_bytes;
       name_process(setup.name.c_str());
+      if (setup.discards_output) output_ = open_null_output();
+      if (output_) redirect_output(output_);
+      output_.reset();
       if (setup.backtraces) install_crash_handler(status_.page().crash());
       if (setup.leads_group) lead_group();
       limit(setup.limits);
       run_hooks(setup);
+      flush_output(false);  // what they have printed is no task's
       memory_.set_limit(setup.memory_limit);
     } catch (const abi::__forced_unwind&) {
       throw;
@@ -265,6 +275,7 @@ class WorkerLoop {
 
   Fd tasks_;
   Fd results_;
+  Fd output_;
   PipeIdentity identity_{results_.get()};
   StatusMapping status_;
   pid_t pid_;
