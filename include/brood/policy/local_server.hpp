@@ -6,7 +6,6 @@
 //        └──────────────────┴──────── end of process, mismatch, failed ───────▶ ended
 #pragma once
 
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <chrono>
@@ -117,17 +116,14 @@ class LocalServer final : public WorkerSource {
     Pipe tasks = Pipe::make();
     Pipe results = Pipe::make();
     const Fd memory = StatusMapping::make_memory();
-    WorkerEnds ends{std::move(tasks.write), duplicate(tasks.read.get()), std::move(results.read),
-                    StatusMapping(memory.get(), Inherit::no), Fd()};
-    set_nonblocking(ends.tasks.get());
-    set_nonblocking(ends.results.get());
-    std::vector<int> given{tasks.read.get(), results.write.get(), memory.get()};
     Pipe output = captures_ ? Pipe::make() : Pipe();
-    if (captures_) {
-      set_nonblocking(output.read.get());
-      ends.output = std::move(output.read);
-      given.push_back(output.write.get());
+    WorkerEnds ends{std::move(tasks.write), duplicate(tasks.read.get()), std::move(results.read),
+                    StatusMapping(memory.get(), Inherit::no), std::move(output.read)};
+    for (const Fd* const each : {&ends.tasks, &ends.results, &ends.output}) {
+      if (*each) set_nonblocking(each->get());
     }
+    std::vector<int> given{tasks.read.get(), results.write.get(), memory.get()};
+    if (captures_) given.push_back(output.write.get());
     const ControlMessage message = ControlMessage::make(ControlType::start, ticket, 0, kill_tree_ ? 1 : 0);
     if (control_.send(message.bytes(), given) != ControlSocket::Sent::yes) return std::nullopt;
     return ends;

@@ -210,6 +210,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void receive(Slot& slot);
   void violated(Slot& slot, FailureKind kind, const std::string& what);
   void drain(Slot& slot);
+  void read_output(Slot& slot);
   void hear_output(Slot& slot);
   void take_output(Slot& slot, Task& task);
   void flush(Slot& slot);

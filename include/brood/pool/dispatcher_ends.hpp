@@ -186,7 +186,7 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
   std::exception_ptr cause = slot.start_cause;
   if (!cause) {
-    hear_output(slot);
+    read_output(slot);
     const std::string hook = hook_that_runs(slot);
     const std::string when = slot.greeted   ? " before it had run a task"
                              : hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"

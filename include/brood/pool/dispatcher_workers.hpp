@@ -80,7 +80,7 @@ struct Dispatcher::FrameHandler {
  private:
   void greet(const Frame& frame) const {
     if (frame.header.type == FrameType::hello) {
-      dispatcher.hear_output(slot);
+      dispatcher.read_output(slot);
       slot.output.clear();
       slot.greeted = true;
       if (Source* const source = dispatcher.find_source(slot.source)) {
@@ -100,7 +100,7 @@ struct Dispatcher::FrameHandler {
     const std::string hook = dispatcher.hook_that_runs(slot);
     const Failure failure = read_failure(frame.payload.view(), {slot.pid, 0},
                                          "a worker could not be started: " + (hook.empty() ? "it" : hook));
-    dispatcher.hear_output(slot);
+    dispatcher.read_output(slot);
     slot.start_cause =
         failure.kind() == FailureKind::image_mismatch || failure.kind() == FailureKind::launch
             ? failure.exception()
@@ -182,14 +182,20 @@ inline void Dispatcher::drain(Slot& slot) {
   }
 }
 
-/// Reads what a worker has printed. What is not a task's, nor said before the first one, is nobody's.
-inline void Dispatcher::hear_output(Slot& slot) {
+/// Reads what a worker has printed.
+inline void Dispatcher::read_output(Slot& slot) {
   if (!slot.ends.output) return;
   try {
     if (slot.receive_output()) poller_.remove(slot.ends.output.get());
   } catch (const SystemError&) {
     poller_.remove(slot.ends.output.get());
   }
+}
+
+/// The same between tasks or in one. What comes between two tasks is nobody's; what comes before the first one is the start
+/// hook's.
+inline void Dispatcher::hear_output(Slot& slot) {
+  read_output(slot);
   if (slot.greeted && slot.assigned.empty()) slot.output.clear();
 }
 
@@ -197,7 +203,7 @@ inline void Dispatcher::hear_output(Slot& slot) {
 /// its next task after that.
 inline void Dispatcher::take_output(Slot& slot, Task& task) {
   if (!slot.ends.output) return;
-  hear_output(slot);
+  read_output(slot);
   task.output = slot.output.take();
 }
 
