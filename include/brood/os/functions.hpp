@@ -68,7 +68,7 @@ class ElfFile {
     std::vector<Best> best(functions.size());
     for (std::size_t at = 0; at < functions.size(); ++at) best[at] = {functions[at].offset, &functions[at]};
     std::sort(best.begin(), best.end(), [](const Best& a, const Best& b) { return a.offset < b.offset; });
-    for (const std::uint32_t kind : {SHT_SYMTAB, SHT_DYNSYM}) {
+    for (const std::uint32_t kind : {std::uint32_t{SHT_SYMTAB}, std::uint32_t{SHT_DYNSYM}}) {
       for (const ElfW(Shdr)& section : sections_) {
         if (section.sh_type != kind || section.sh_link >= sections_.size()) continue;
         search(section, best);
