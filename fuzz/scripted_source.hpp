@@ -303,7 +303,7 @@ class ScriptedSource final : public brood::WorkerSource {
     Pipe results = Pipe::make();
     const Fd memory = StatusMapping::make_memory();
     brood::WorkerEnds ends{std::move(tasks.write), duplicate(tasks.read.get()), std::move(results.read),
-                           StatusMapping(memory.get(), Inherit::no)};
+                           StatusMapping(memory.get(), Inherit::no), {}};
     for (const int fd : {ends.tasks.get(), ends.results.get(), tasks.read.get(), results.write.get()}) set_nonblocking(fd);
     worker->ticket = ticket;
     worker->tasks = std::move(tasks.read);
