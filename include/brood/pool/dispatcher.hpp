@@ -60,6 +60,17 @@ inline std::chrono::steady_clock::time_point time_after(std::chrono::millisecond
                                                                                                    : now + time;
 }
 
+/// What to do about an error of a system call that starts a process.
+inline std::string advice_for(int error) {
+  switch (error) {
+    case EAGAIN:
+    case ENOMEM: return "; the limits of processes and memory may be reached (ulimit -u, the cgroup's pids.max)";
+    case EMFILE:
+    case ENFILE: return "; the limit of open files may be reached (ulimit -n)";
+    default: return "";
+  }
+}
+
 class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
  public:
   using Clock = std::chrono::steady_clock;

@@ -9,17 +9,6 @@
 
 namespace brood::detail {
 
-/// What to do about an error of a system call that starts a process.
-inline std::string advice_for(int error) {
-  switch (error) {
-    case EAGAIN:
-    case ENOMEM: return "; the limits of processes and memory may be reached (ulimit -u, the cgroup's pids.max)";
-    case EMFILE:
-    case ENFILE: return "; the limit of open files may be reached (ulimit -n)";
-    default: return "";
-  }
-}
-
 inline void Dispatcher::launch() {
   Lock lock(mutex_);
   launch_main();
