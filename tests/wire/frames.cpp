@@ -116,7 +116,8 @@ TEST_CASE("StatusPage: a task is claimed or revoked, never both") {
     if (other.joinable()) other.join();
     if (number % 2 == 1) claimed = worker.page().claim(number);
     REQUIRE(claimed != revoked);
-    REQUIRE(host.page().was_claimed(number) == claimed);
+    REQUIRE(host.page().may_have_started(number) == claimed);
+    REQUIRE(worker.page().was_taken_back(number) == revoked);
   }
 }
 
@@ -127,8 +128,28 @@ TEST_CASE("StatusPage: numbers that share a place are told apart") {
   page.offer(1);
   page.offer(1 + StatusPage::claim_count);
   CHECK_FALSE(page.claim(1));
+  CHECK(page.was_taken_back(1));
   CHECK(page.claim(1 + StatusPage::claim_count));
-  CHECK_FALSE(page.was_claimed(1));
+  CHECK(page.was_taken_back(1));
+  CHECK_FALSE(page.was_taken_back(1 + StatusPage::claim_count));
+  CHECK(page.may_have_started(1 + StatusPage::claim_count));
+}
+
+TEST_CASE("StatusPage: a claim that was written over counts as started, and is not taken for one that was taken back") {
+  const Fd memory = StatusMapping::make_memory();
+  const StatusMapping mapping(memory.get(), Inherit::no);
+  StatusPage& page = mapping.page();
+  for (const std::uint64_t word : {std::uint64_t{0}, ~std::uint64_t{0}, std::uint64_t{0xdeadbeefdeadbeef}, std::uint64_t{1}}) {
+    for (const std::uint64_t number : {std::uint64_t{1}, std::uint64_t{5}, std::uint64_t{1} << 40}) {
+      page.offer(number);
+      CHECK_FALSE(page.may_have_started(number));
+      page.claims[number % StatusPage::claim_count].store(word);
+      CHECK_FALSE(page.claim(number));
+      CHECK_FALSE(page.revoke(number));
+      CHECK(page.may_have_started(number));
+      CHECK_FALSE(page.was_taken_back(number));
+    }
+  }
 }
 
 TEST_CASE("StatusPage: what was halted starts no item, and does not count it") {

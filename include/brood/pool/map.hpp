@@ -291,9 +291,20 @@ class Map {
     std::uint64_t failed = 0;
     for (std::uint32_t at = 0; at < part.count; ++at) {
       const std::size_t index = chunk.base + part.first + at;
+      std::uint64_t word = 0;
+      std::span<const std::byte> bytes;
       try {
-        const auto word = in.number<std::uint64_t>();
-        const auto bytes = in.raw(word >> 1);
+        word = in.number<std::uint64_t>();
+        bytes = in.raw(word >> 1);
+      } catch (const std::exception& error) {  // where one result ends, and the next begins, is not known any more
+        for (; at < part.count; ++at) {
+          ++failed;
+          const std::size_t lost = chunk.base + part.first + at;
+          fail(lost, undecodable(chunk, lost, error.what()));
+        }
+        break;
+      }
+      try {
         if ((word & 1) != 0) {
           ++failed;
           fail(index, read_failure(bytes, {part.pid, chunk.task->id},

@@ -169,7 +169,7 @@ class Slot {
   /// Takes a task back that the worker has not started. False when it has.
   bool revoke(const Task& task) noexcept { return ends.status.page().revoke(task.number); }
 
-  bool has_started(const Task& task) const noexcept { return ends.status.page().was_claimed(task.number); }
+  bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }
 
   /// When a task that runs, or the item of it that runs, has started.
   Clock::time_point start_of(const Task& task) const noexcept {

@@ -65,8 +65,20 @@ struct StatusPage {
   }
   bool claim(std::uint64_t number) noexcept { return move(number, Claim::claimed); }
   bool revoke(std::uint64_t number) noexcept { return move(number, Claim::revoked); }
-  bool was_claimed(std::uint64_t number) const noexcept {
-    return claims[number % claim_count].load(std::memory_order_acquire) == claim_word(number, Claim::claimed);
+  /// Whether a task that was offered, and that nobody offered another in the place of, may have started. A word that is
+  /// none of ours counts as a start: what the worker has written over must not run twice.
+  bool may_have_started(std::uint64_t number) const noexcept {
+    const std::uint64_t word = claims[number % claim_count].load(std::memory_order_acquire);
+    return word != claim_word(number, Claim::offered) && word != claim_word(number, Claim::revoked);
+  }
+  /// Whether a task that can't be claimed was taken back: its place says so, or holds a later one. Else the page has been
+  /// written over.
+  bool was_taken_back(std::uint64_t number) const noexcept {
+    constexpr std::uint64_t laps = 1U << 20;  // a random word is not within so many
+    const std::uint64_t word = claims[number % claim_count].load(std::memory_order_acquire);
+    const std::uint64_t ahead = (word >> 2) - number;
+    if (ahead == 0) return word == claim_word(number, Claim::revoked);
+    return ahead % claim_count == 0 && ahead / claim_count < laps && (word & 3) <= static_cast<std::uint64_t>(Claim::revoked);
   }
 
   /// The worker's next item: false when the chunk was halted before it.

@@ -206,7 +206,10 @@ class WorkerLoop {
     page.progress_done.store(0, std::memory_order_relaxed);
     page.progress_total.store(0, std::memory_order_relaxed);
     page.started_ns.store(started, std::memory_order_relaxed);
-    if (!page.claim(task.number)) return;
+    if (!page.claim(task.number)) {
+      if (page.was_taken_back(task.number)) return;
+      leave(exit_code_of_broken_worker);  // a task has written over the page, and nobody would answer for this one
+    }
     page.task.store(task.task, std::memory_order_release);
 
     ItemLog log(page, results_.get(), identity_, task, pid_, memory_);

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+// Any call may be made from any code of the user's that the library runs, or that runs in the middle of a call. Each
+// round plays a host of its own, which is killed, with a text that says so, when it does not come to its end.
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <brood/brood.hpp>
+
+#include "support/child.hpp"
+#include "support/gate.hpp"
+#include "support/leftovers.hpp"
+#include "support/policies.hpp"
+
+namespace app {
+
+/// What a hook of the host does. Workers pass it over.
+struct Hook {
+  static inline pid_t host = 0;
+  static inline std::function<void()> action;
+
+  static void run() {
+    if (::getpid() != host || !action) return;
+    const auto once = std::exchange(action, nullptr);
+    once();
+  }
+};
+
+/// Its serializer runs the hook on the way out of the host, and on the way in.
+struct Hooked {
+  int value = 1;
+};
+
+/// A result that runs the hook when it is destroyed.
+struct Ending {
+  bool armed = false;
+
+  Ending() = default;
+  explicit Ending(bool is_armed) : armed(is_armed) {}
+  Ending(Ending&& other) noexcept : armed(std::exchange(other.armed, false)) {}
+  Ending& operator=(Ending&& other) noexcept {
+    armed = std::exchange(other.armed, false);
+    return *this;
+  }
+  ~Ending() {
+    if (armed) Hook::run();
+  }
+};
+
+}  // namespace app
+
+template <>
+struct brood::Serializer<app::Hooked> {
+  static void write(brood::Writer& writer, const app::Hooked& hooked) {
+    app::Hook::run();
+    writer.value(hooked.value);
+  }
+  static app::Hooked read(brood::Reader& reader) {
+    app::Hook::run();
+    return {reader.value<int>()};
+  }
+};
+
+template <>
+struct brood::Serializer<app::Ending> {
+  static void write(brood::Writer& writer, const app::Ending&) { writer.value(true); }
+  static app::Ending read(brood::Reader& reader) { return app::Ending(reader.value<bool>()); }
+};
+
+namespace {
+
+int add_one(int n) { return n + 1; }
+int take(const app::Hooked& hooked) { return hooked.value; }
+app::Hooked give() { return {}; }
+app::Ending end() { return app::Ending(true); }
+
+/// The calls that are made from a hook.
+template <class Policy>
+struct World {
+  brood::Pool<Policy> pool{{.workers = 2}};
+  std::unique_ptr<brood::Pool<Policy>> other = std::make_unique<brood::Pool<Policy>>(brood::PoolOptions{.workers = 1});
+  brood::Future<int> pending;
+  std::vector<brood::Future<int>> started;
+};
+
+template <class Policy>
+struct Call {
+  const char* name;
+  void (*make)(World<Policy>&);
+};
+
+template <class Policy>
+constexpr std::array calls{
+    Call<Policy>{"submit", [](World<Policy>& world) { world.started.push_back(world.pool.submit(&add_one, 1)); }},
+    Call<Policy>{"submit and get",
+                 [](World<Policy>& world) {
+                   if (world.pool.submit(&add_one, 1).get() != 2) throw std::logic_error("a wrong result");
+                 }},
+    Call<Policy>{"map",
+                 [](World<Policy>& world) {
+                   if (world.pool.map(&add_one, std::vector(20, 1)) != std::vector(20, 2)) throw std::logic_error("a wrong map");
+                 }},
+    Call<Policy>{"cancel", [](World<Policy>& world) { world.pending.cancel(); }},
+    Call<Policy>{"Future::wait", [](World<Policy>& world) { world.pending.wait(); }},
+    Call<Policy>{"Pool::wait", [](World<Policy>& world) { world.pool.wait(); }},
+    Call<Policy>{"close", [](World<Policy>& world) { world.pool.close(); }},
+    Call<Policy>{"cancel_pending", [](World<Policy>& world) { world.pool.cancel_pending(); }},
+    Call<Policy>{"kill", [](World<Policy>& world) { world.pool.kill(); }},
+    Call<Policy>{"stats", [](World<Policy>& world) { static_cast<void>(world.pool.stats()); }},
+    Call<Policy>{"destroy another pool", [](World<Policy>& world) { world.other.reset(); }},
+    Call<Policy>{"make and destroy a third pool",
+                 [](World<Policy>& world) {
+                   if constexpr (!brood::CopiesHost<Policy>) {  // which the library's own thread does not hinder, others do
+                     brood::Pool<Policy> third({.workers = 1});
+                     world.started.push_back(third.submit(&add_one, 1));
+                   }
+                 }},
+    Call<Policy>{"throw", [](World<Policy>&) { throw std::range_error("from the hook"); }},
+    Call<Policy>{"throw an int", [](World<Policy>&) { throw 42; }},
+};
+
+/// Whatever comes out of a call in which a hook ran: the pool is as good as before.
+template <class F>
+void whatever(F&& call) {
+  try {
+    call();
+  } catch (const brood::Error&) {  // closed, killed, cancelled
+  } catch (const std::range_error&) {
+  } catch (int) {
+  }
+}
+
+template <class Policy>
+struct Context {
+  const char* name;
+  void (*enter)(World<Policy>&);
+  bool may_throw;
+};
+
+template <class Policy>
+constexpr std::array contexts{
+    Context<Policy>{"the serializer of an argument",
+                    [](World<Policy>& world) {
+                      whatever([&] { static_cast<void>(world.pool.submit(&take, app::Hooked{}).get()); });
+                    },
+                    true},
+    Context<Policy>{"the serializer of an item",
+                    [](World<Policy>& world) {
+                      whatever([&] { world.pool.map(&take, std::vector<app::Hooked>(5)); });
+                    },
+                    true},
+    Context<Policy>{"the deserializer of a result",
+                    [](World<Policy>& world) { whatever([&] { static_cast<void>(world.pool.submit(&give).get()); }); }, true},
+    Context<Policy>{"the deserializer of an item's result",
+                    [](World<Policy>& world) {
+                      whatever([&] { world.pool.map([](int) { return give(); }, std::vector<int>(5)); });
+                    },
+                    true},
+    Context<Policy>{"the destructor of a result",
+                    [](World<Policy>& world) { whatever([&] { static_cast<void>(world.pool.submit(&end).get()); }); }, false},
+    Context<Policy>{"the range of a map",
+                    [](World<Policy>& world) {
+                      whatever([&] {
+                        world.pool.map(&add_one, std::views::iota(0, 20) | std::views::transform([](int n) {
+                                                   if (n == 7) app::Hook::run();
+                                                   return n;
+                                                 }));
+                      });
+                    },
+                    true},
+    Context<Policy>{"another thread, in the middle of a map",
+                    [](World<Policy>& world) {
+                      std::thread thread([] { whatever([] { app::Hook::run(); }); });
+                      whatever([&] { world.pool.map(&add_one, std::vector<int>(200), {.chunk_size = 1}); });
+                      thread.join();
+                    },
+                    true},
+};
+
+template <class Policy>
+std::string rounds() {
+  for (const Context<Policy>& context : contexts<Policy>) {
+    for (const Call<Policy>& call : calls<Policy>) {
+      const bool throws = std::string(call.name).find("throw") == 0;
+      if (throws && !context.may_throw) continue;
+      std::printf("%s from %s: ", call.name, context.name);
+      std::fflush(stdout);
+      {
+        World<Policy> world;
+        world.pending = world.pool.submit(&add_one, 41);
+        app::Hook::host = ::getpid();
+        bool ran = false;
+        app::Hook::action = [&] {
+          ran = true;
+          call.make(world);
+        };
+        context.enter(world);
+        if (!ran) return "the hook did not run";
+        for (auto& each : world.started) {
+          if (each.get() != 2) return "a wrong result";
+        }
+        const auto pending = world.pending.outcome();
+        if (!pending && pending.failure().kind() != brood::FailureKind::cancelled) return pending.failure().message();
+        const std::string name = call.name;
+        if (name != "kill" && name != "close" && world.pool.submit(&add_one, 1).get() != 2) return "the pool is broken";
+      }
+      std::printf("done\n");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("any call from any hook comes to its end", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const auto ran = support::run_in_child(
+      [] {
+        const std::string wrong = rounds<Policy>();
+        if (!wrong.empty()) std::printf("%s\n", wrong.c_str());
+        return wrong.empty() ? 0 : 1;
+      },
+      30'000);
+  CHECK_MESSAGE(ran.status.code() == 0, ran.output);
+  CHECK_MESSAGE(ran.status.exited(), ran.output);
+}
