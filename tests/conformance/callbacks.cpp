@@ -221,7 +221,90 @@ std::string rounds() {
   return {};
 }
 
+class OnExit {
+ public:
+  explicit OnExit(std::function<void()> action) : action_(std::move(action)) {}
+  OnExit(const OnExit&) = delete;
+  OnExit& operator=(const OnExit&) = delete;
+  ~OnExit() { action_(); }
+
+ private:
+  std::function<void()> action_;
+};
+
+template <class Policy>
+brood::detail::TaskPtr watched_task(const std::shared_ptr<brood::detail::Dispatcher>& dispatcher) {
+  using namespace brood::detail;
+  const TaskPtr task = dispatcher->make_task();
+  int (*f)(int) = &add_one;
+  task->name = name_of<int (*)(int)>(f);
+  brood::Writer out;
+  out.raw(code_of<&run_call<int (*)(int), std::tuple<int>, int>>());
+  write_callable<int (*)(int)>(out, f);
+  WriteArguments<std::tuple<int>>::to(out, 1);
+  task->payload = shared_bytes(std::move(out));
+  return task;
+}
+
+/// What a callback of a resolved task may do, on the thread that drives: the helper, or one that waits.
+template <class Policy>
+std::string callback_rounds() {
+  using brood::detail::Dispatcher;
+  using Handle = std::shared_ptr<Dispatcher>;
+  using Action = std::pair<const char*, void (*)(const Handle&)>;
+  const Action actions[] = {
+      {"submit", [](const Handle& d) {
+         static_cast<void>(brood::detail::submit_under<Policy>(d, brood::TaskOptions{}, &add_one, 1));
+       }},
+      {"submit and get", [](const Handle& d) {
+         if (brood::detail::submit_under<Policy>(d, brood::TaskOptions{}, &add_one, 1).get() != 2) ::_exit(3);
+       }},
+      {"wait_all", [](const Handle& d) { d->wait_all(); }},
+      {"close", [](const Handle& d) { d->close(); }},
+      {"cancel_pending", [](const Handle& d) { d->cancel_pending(); }},
+      {"kill", [](const Handle& d) { d->kill(); }},
+      {"stats", [](const Handle& d) { static_cast<void>(d->stats()); }},
+      {"shut_down", [](const Handle& d) { d->shut_down(); }},
+      {"throw an int", [](const Handle&) { throw 42; }},
+  };
+  for (const bool by_helper : {false, true}) {
+    for (const auto& [name, action] : actions) {
+      std::printf("%s from a callback, %s: ", name, by_helper ? "on the helper" : "on the waiting thread");
+      std::fflush(stdout);
+      auto dispatcher =
+          brood::detail::make_dispatcher<Policy>(brood::PoolOptions{.workers = 2}, Policy{}, true);
+      const auto task = watched_task<Policy>(dispatcher);
+      std::atomic<bool> ran = false;
+      dispatcher->when_resolved(task, [&, run = action] {
+        const OnExit told([&] { ran = true; });
+        run(dispatcher);
+      });
+      dispatcher->enqueue(task, Dispatcher::Caller::leaves);
+      if (!by_helper) dispatcher->wait(*task);
+      if (!support::eventually([&] { return ran.load(); })) return "the callback did not come to its end";
+      dispatcher->close();
+      dispatcher->wait_all();
+      dispatcher->shut_down();
+      std::printf("done\n");
+    }
+  }
+  return {};
+}
+
 }  // namespace
+
+TEST_CASE_TEMPLATE("any call from a callback of a resolved task comes to its end", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const auto ran = support::run_in_child(
+      [] {
+        const std::string wrong = callback_rounds<Policy>();
+        if (!wrong.empty()) std::printf("%s\n", wrong.c_str());
+        return wrong.empty() ? 0 : 1;
+      },
+      30'000);
+  CHECK_MESSAGE(ran.status.exited(), ran.output);
+  CHECK_MESSAGE(ran.status.code() == 0, ran.output);
+}
 
 TEST_CASE_TEMPLATE("any call from any hook comes to its end", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
@@ -234,4 +317,33 @@ TEST_CASE_TEMPLATE("any call from any hook comes to its end", Policy, WORKER_POL
       30'000);
   CHECK_MESSAGE(ran.status.code() == 0, ran.output);
   CHECK_MESSAGE(ran.status.exited(), ran.output);
+}
+
+TEST_CASE_TEMPLATE("an on_worker_start may make a pool, and throw what is no exception", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  {
+    brood::Pool<Policy> pool({.workers = 1, .on_worker_start = [] {
+                                brood::Pool<brood::SpawnPolicy> inner({.workers = 1});
+                                if (inner.submit(&add_one, 1).get() != 2) ::_exit(3);
+                              }});
+    CHECK(pool.submit(&add_one, 1).get() == 2);
+  }
+  brood::Pool<Policy> pool({.workers = 1, .on_worker_start = [] { throw 42; }});
+  auto future = pool.submit(&add_one, 1);
+  CHECK_THROWS_WITH_AS(static_cast<void>(future.get()), doctest::Contains("int"), brood::LaunchError);
+}
+
+TEST_CASE("an on_worker_start that uses the pool it has inherited: WrongProcess") {
+  const support::Leftovers audit;
+  static brood::Pool<brood::ForkPolicy>* inherited = nullptr;
+  std::unique_ptr<brood::Pool<brood::ForkPolicy>> first;
+  first = std::make_unique<brood::Pool<brood::ForkPolicy>>(brood::PoolOptions{.workers = 1});
+  inherited = first.get();
+  {
+    brood::Pool<brood::ForkPolicy> second({.workers = 1, .on_worker_start = [] { inherited->kill(); }});
+    auto future = second.submit(&add_one, 1);
+    CHECK_THROWS_WITH_AS(static_cast<void>(future.get()), doctest::Contains("belongs to process"), brood::LaunchError);
+  }
+  CHECK(first->submit(&add_one, 1).get() == 2);
+  inherited = nullptr;
 }
