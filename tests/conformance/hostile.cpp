@@ -528,3 +528,28 @@ TEST_CASE_TEMPLATE("a task that writes over its status page harms no other", Pol
     CHECK(pool.submit(&add_one, n).get() == n + 1);
   }
 }
+
+TEST_CASE_TEMPLATE("a start hook that lies ends in a LaunchError, not in starts without end", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  descriptors_of_host = support::numbers_in("/proc/self/fd");
+  const auto hooks = {+[] {  // no frame
+                        const std::string nonsense(sizeof(FrameHeader), '\xee');
+                        say(nonsense.data(), nonsense.size());
+                      },
+                      +[] {  // a result, before any task
+                        FrameHeader said;
+                        said.type = FrameType::result;
+                        said.task = 1;
+                        say(&said, sizeof said);
+                      }};
+  for (const auto hook : hooks) {
+    brood::Pool<Policy> pool({.workers = 1, .on_worker_start = hook});
+    auto future = pool.submit(&add_one, 1);
+    REQUIRE(future.wait_for(std::chrono::seconds(20)));
+    const auto outcome = future.outcome();
+    REQUIRE_FALSE(outcome);
+    CHECK_MESSAGE((outcome.failure().kind() == FailureKind::launch || outcome.failure().kind() == FailureKind::protocol),
+                  outcome.failure().message());
+    CHECK(pool.stats().workers_died < 50);
+  }
+}

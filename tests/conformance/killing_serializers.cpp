@@ -46,7 +46,26 @@ inline void befall(Fault fault) {
   }
 }
 
+/// An argument whose destructor ends the worker, when the task has returned.
+struct Grenade {
+  bool armed = false;
+
+  Grenade() = default;
+  explicit Grenade(bool is_armed) : armed(is_armed) {}
+  Grenade(Grenade&& other) noexcept : armed(std::exchange(other.armed, false)) {}
+  Grenade& operator=(Grenade&&) = delete;
+  ~Grenade() {
+    if (armed) ::raise(SIGKILL);
+  }
+};
+
 }  // namespace app
+
+template <>
+struct brood::Serializer<app::Grenade> {
+  static void write(brood::Writer& writer, const app::Grenade&) { writer.value(true); }
+  static app::Grenade read(brood::Reader& reader) { return app::Grenade(reader.value<bool>()); }
+};
 
 template <>
 struct brood::Serializer<app::Bytes> {
@@ -214,4 +233,21 @@ TEST_CASE_TEMPLATE("in map, a serializer that dies costs its item and no other",
     }
   }
   still_works(pool);
+}
+
+TEST_CASE_TEMPLATE("an argument whose destructor kills the worker: a value or WorkerDied, and the next task succeeds", Policy,
+                   WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  for (int n = 0; n < 20; ++n) {
+    auto future = pool.submit([](const app::Grenade&, int k) { return k; }, app::Grenade(), n);
+    const auto first = future.outcome();
+    if (first) {
+      CHECK(first.value() == n);
+    } else {
+      CHECK(first.failure().signal() == SIGKILL);
+    }
+    CHECK(future.outcome().has_value() == first.has_value());  // it does not change its mind
+    still_works(pool);
+  }
 }

@@ -172,3 +172,22 @@ TEST_CASE_TEMPLATE("map stops handing out items once one has failed", Policy, WO
                   std::runtime_error);
   CHECK(taken < 50000);
 }
+
+TEST_CASE_TEMPLATE("a range that throws at any item: map throws that, and the pool is usable", Policy, ALL_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2});
+  for (const std::size_t chunk : {0U, 1U, 7U}) {
+    for (const int at : {0, 1, 6, 7, 8, 49, 99}) {
+      CAPTURE(chunk);
+      CAPTURE(at);
+      const auto items = std::views::iota(0, 100) | std::views::transform([at](int n) {
+                           if (n == at) throw std::domain_error("item " + std::to_string(n));
+                           return n;
+                         });
+      const std::string expected = "item " + std::to_string(at);
+      CHECK_THROWS_WITH_AS(pool.map([](int n) { return n; }, items, {.chunk_size = chunk}), expected.c_str(), std::domain_error);
+      CHECK_THROWS_AS(pool.try_map([](int n) { return n; }, items, {.chunk_size = chunk}), std::domain_error);
+      CHECK(pool.submit([](int n) { return n; }, at).get() == at);
+    }
+  }
+}

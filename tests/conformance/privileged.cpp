@@ -76,7 +76,7 @@ int zombies() {
 
 bool become_nobody() { return ::setgid(65534) == 0 && ::setuid(65534) == 0; }
 
-// ---- H: a number that was given to another process -----------------------------------------------------------------
+// ---- a number that was given to another process -----------------------------------------------------------------
 
 /// Starts a process with this number, which has to be free. 0 when that can't be had.
 pid_t bystander_numbered(pid_t wanted) {
