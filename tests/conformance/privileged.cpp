@@ -269,6 +269,11 @@ TEST_CASE_TEMPLATE("workers that have become nobody end with their server", Poli
   }
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1, .on_worker_start = &drop_rights});
+  CHECK(pool.submit([] {
+              int signal = 0;
+              ::prctl(PR_GET_PDEATHSIG, &signal);
+              return signal;
+            }).get() == SIGKILL);
   auto future = pool.submit(&never_ends, 0);
   REQUIRE(support::eventually([&] { return pool.stats().running == 1; }));
   const pid_t worker = pool.stats().workers.front().pid;

@@ -174,6 +174,7 @@ class WorkerLoop {
   /// User code, before the first task. The page says which, so that the host can name it when it does not return.
   void run_hooks(const WorkerSetup& setup) {
     const ContextScope scope(context_);
+    const pid_t parent = ::getppid();
     std::atomic<std::uint64_t>& step = status_.page().start_step;
     for (std::size_t at = 0; at < context_.preloaded->size(); ++at) {
       const PreloadedObject& preload = (*context_.preloaded)[at];
@@ -185,6 +186,7 @@ class WorkerLoop {
       step.store(StatusPage::in_start_hook, std::memory_order_relaxed);
       setup.on_start();
     }
+    if (!die_with_parent(parent)) leave(0);  // armed anew: the kernel disarms a process that changes its user
     step.store(0, std::memory_order_relaxed);
   }
 
