@@ -150,7 +150,8 @@ int all_endings() {
       std::printf("%s, %s: ", stage.name, name_of(way));
       std::fflush(stdout);
       Ending<Policy> it;
-      it.pool = std::make_unique<brood::Pool<Policy>>(brood::PoolOptions{.workers = 2, .stop_grace = std::chrono::milliseconds(100)});
+      it.pool = std::make_unique<brood::Pool<Policy>>(
+          brood::PoolOptions{.workers = 2, .stop_grace = std::chrono::milliseconds(100)});
       stage.reach(it);
       if (it.endless && way == Way::destroyed) {  // that destructor waits for the tasks, as it should
         it.pool->kill();

@@ -197,7 +197,8 @@ TEST_CASE_TEMPLATE("serializers that throw or die while the pool ends", Policy, 
           if (step == Step::read_result && fault != Fault::throws && fault != Fault::throws_int) continue;
           futures.push_back(pool.submit(&through, value(fault, step, app::Bytes::size / 2)));
           faults.emplace_back(fault, step);
-          CHECK_THROWS_AS(static_cast<void>(pool.submit(&through, value(Fault::throws, Step::write_argument, 1))), std::range_error);
+          CHECK_THROWS_AS(static_cast<void>(pool.submit(&through, value(Fault::throws, Step::write_argument, 1))),
+                          std::range_error);
         }
       }
       pool.close();

@@ -63,7 +63,9 @@ TerminalRan at_terminal(Host host, int interrupts) {
   }
   ran.status = brood::ExitStatus::from_wait(status);
   char piece[512];
-  for (ssize_t size = 0; (size = ::read(terminal, piece, sizeof piece)) > 0;) ran.output.append(piece, static_cast<std::size_t>(size));
+  for (ssize_t size = 0; (size = ::read(terminal, piece, sizeof piece)) > 0;) {
+    ran.output.append(piece, static_cast<std::size_t>(size));
+  }
   ::close(terminal);
   for (const pid_t pid : {(*notes)->server.load(), (*notes)->workers[0].load(), (*notes)->workers[1].load()}) {
     CHECK(pid > 0);
