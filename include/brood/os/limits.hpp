@@ -105,7 +105,7 @@ class AddressSpaceLifted {
 /// Both limits of a resource; `hard_too` false: the hard one only where it would be below the soft one.
 template <class Resource>
 void set_resource(const char* member, Resource resource, std::uint64_t value, bool hard_too) {
-  const auto wanted = static_cast<rlim_t>(value);
+  const rlim_t wanted = value;
   rlimit now{};
   ::getrlimit(resource, &now);
   const rlimit next{wanted, hard_too ? wanted : std::max(wanted, now.rlim_max)};
@@ -130,7 +130,7 @@ inline std::uint64_t limit_cpu_time(std::chrono::seconds time) {
   const std::uint64_t spent = static_cast<std::uint64_t>(used.tv_sec) + (used.tv_nsec != 0 ? 1 : 0);
   rlimit now{};
   ::getrlimit(RLIMIT_CPU, &now);
-  const auto soft = static_cast<rlim_t>(spent + std::min<std::uint64_t>(static_cast<std::uint64_t>(time.count()), ages));
+  const rlim_t soft = spent + std::min<std::uint64_t>(static_cast<std::uint64_t>(time.count()), ages);
   const rlimit next{std::min(soft, now.rlim_cur), std::min(soft + 1, now.rlim_max)};
   if (::setrlimit(RLIMIT_CPU, &next) == 0) return next.rlim_cur;
   refuse_limit("cpu_time = " + std::to_string(time.count()) + " s", "setrlimit", errno);

@@ -183,6 +183,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   static constexpr std::chrono::milliseconds lost_patience{200};   ///< for one that has closed its pipe to end
   static constexpr std::chrono::milliseconds leave_patience{300};  ///< for servers that were told to leave
   static constexpr unsigned max_looks = 5;
+  static constexpr std::chrono::milliseconds patrol_interval{1'000};
+  static constexpr unsigned max_unstarted_deaths = 20;  ///< of a task: one that has started may deny it
 
   // driving: dispatcher_drive.hpp
   template <class Done>
@@ -235,8 +237,12 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   TaskPtr take_back_one();
   void requeue(const TaskPtr& task);
   void revoke_unstarted(Slot& slot, std::size_t keep = 1);
+  void refused(Slot& slot);
+
+  // tasks that run for too long, or do not start: dispatcher_deadlines.hpp
   void watch_deadline(Slot& slot);
   void check_deadline(Slot& slot);
+  void patrol();
 
   // ends: dispatcher_ends.hpp
   void retire(Slot& slot);
@@ -305,6 +311,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   unsigned launch_failures_ = 0;         ///< in a row, by their weights
   unsigned start_failures_ = 0;          ///< of workers, in a row
   Clock::time_point retry_at_{};         ///< no start before this
+  Clock::time_point next_patrol_{};
 
   std::uint64_t next_task_ = 1;
   std::size_t outstanding_ = 0;
@@ -356,6 +363,7 @@ class SnapshotLease {
 
 }  // namespace brood::detail
 
+#include <brood/pool/dispatcher_deadlines.hpp>
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
 #include <brood/pool/dispatcher_requests.hpp>

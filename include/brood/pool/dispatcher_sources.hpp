@@ -224,6 +224,7 @@ inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
   auto next = slot_timers_.empty() ? Clock::time_point::max() : std::get<0>(*slot_timers_.begin());
   bool waiting = main_source_ == 0 && !queue_.empty();
   if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
+  if (assigned_ != 0) next = std::min(next, next_patrol_);
   for (const auto& source : sources_) {
     next = std::min(next, source->deadline);
     waiting = waiting || (source->state == Source::State::ready && !(source->snapshot ? source->queue : queue_).empty());
@@ -241,6 +242,10 @@ inline void Dispatcher::fire_timers() {
     if (slot == nullptr || slot->generation != generation) continue;
     if (slot->task_check == deadline) check_deadline(*slot);
     if (slot->deadline == deadline) overdue(*slot);
+  }
+  if (next_patrol_ <= now) {
+    next_patrol_ = now + patrol_interval;
+    patrol();
   }
   for (std::size_t at = sources_.size(); at-- > 0;) {
     Source& source = *sources_[at];

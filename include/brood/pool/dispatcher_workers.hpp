@@ -145,14 +145,21 @@ inline void Dispatcher::receive(Slot& slot) {
       }
       return;
     }
-  } catch (const MessageTooLarge& error) {
-    violated(slot, FailureKind::too_large, error.what());
-    return;
-  } catch (const std::exception& error) {
-    violated(slot, FailureKind::protocol, error.what());
-    return;
+  } catch (...) {
+    return refused(slot);
   }
   after_answers(slot);
+}
+
+/// For a catch clause: what the worker has sent was not taken.
+inline void Dispatcher::refused(Slot& slot) {
+  try {
+    throw;
+  } catch (const MessageTooLarge& error) {
+    violated(slot, FailureKind::too_large, error.what());
+  } catch (const std::exception& error) {
+    violated(slot, FailureKind::protocol, error.what());
+  }
 }
 
 /// The worker has sent what it may not: it is killed, and the task that it runs fails. The others run elsewhere.
@@ -177,8 +184,8 @@ inline void Dispatcher::drain(Slot& slot) {
   FrameHandler handler{*this, slot};
   try {
     slot.receive({scratch_.get(), scratch_size}, handler, true);
-  } catch (const std::exception& error) {
-    violated(slot, FailureKind::protocol, error.what());
+  } catch (...) {
+    refused(slot);
   }
 }
 
@@ -332,45 +339,6 @@ inline void Dispatcher::revoke_unstarted(Slot& slot, std::size_t keep) {
     remove_assigned(slot, at);
     requeue(task);
   }
-}
-
-// ---- deadlines -----------------------------------------------------------------------------------------------------
-
-/// Sees to it that the first task is looked at when its deadline has come. One that has not started can't be late before
-/// its whole time has passed from now.
-inline void Dispatcher::watch_deadline(Slot& slot) {
-  if (slot.assigned.empty() || slot.assigned.front()->timeout.count() == 0) return;
-  const Task& task = *slot.assigned.front();
-  const Clock::time_point due = (slot.has_started(task) ? slot.start_of(task) : Clock::now()) + task.timeout;
-  if (slot.task_check > due) set_timer(slot, &Slot::task_check, due);
-}
-
-/// Kills the worker if the task, or the item, that it runs has passed its deadline. What is behind it is taken back, and
-/// a chunk is halted, before that is decided: the kill can't hit anything else.
-inline void Dispatcher::check_deadline(Slot& slot) {
-  set_timer(slot, &Slot::task_check, Clock::time_point::max());
-  if (slot.state() != SlotState::starting && slot.state() != SlotState::ready) return;
-  const auto late = [&] {
-    if (slot.assigned.empty()) return false;
-    const Task& task = *slot.assigned.front();
-    return task.timeout.count() != 0 && slot.has_started(task) && slot.start_of(task) + task.timeout <= Clock::now();
-  };
-  if (late()) {
-    revoke_unstarted(slot);
-    Task& task = *slot.assigned.front();
-    if (task.items != 0) {
-      task.halted = true;
-      slot.ends.status.page().halt_items();
-    }
-    drain(slot);
-    if (slot.state() == SlotState::doomed) return;
-    if (late()) {
-      slot.assigned.front()->timed_out = true;
-      return doom(slot, Doom::timed_out);
-    }
-  }
-  watch_deadline(slot);
-  after_answers(slot);
 }
 
 }  // namespace brood::detail

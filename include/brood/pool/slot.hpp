@@ -43,6 +43,7 @@ enum class Doom : std::uint8_t {
   none,           ///< nobody's doing: it has ended
   cancelled,      ///< for the task that it runs
   violated,       ///< it broke the protocol
+  stuck,          ///< it does not take the tasks that it is given
   lost,           ///< it closed its result pipe and lives on
   timed_out,      ///< the task that it runs has passed its deadline
   start_overdue,  ///< it did not come up in time
@@ -80,6 +81,8 @@ class Slot {
   bool announced = false;  ///< `started` has been heard: pid and pidfd are known
   bool greeted = false;    ///< hello has been heard
   Doom doom = Doom::none;
+  unsigned looks_at_unstarted = 0;  ///< how often in a row its first task, of this number, had not started
+  std::pair<std::uint64_t, std::uint64_t> unstarted{};  ///< and how much it had been sent
   bool told_to_leave = false;
   bool gone = false;       ///< its process has ended; how is for its server to say
   bool abandoned = false;  ///< it would not end: its tasks are resolved, its place is another's
@@ -131,7 +134,9 @@ class Slot {
     full = last_given = false;
     cpu_ms = 0;
     doom = Doom::none;
-    looks = 0;
+    looks = looks_at_unstarted = 0;
+    unstarted = {};
+    bytes_sent_ = 0;
     start_cause = nullptr;
     deadline = task_check = Clock::time_point::max();
   }
@@ -186,6 +191,7 @@ class Slot {
     outbox_.push_back({header, std::move(payload), 0});
   }
 
+  std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
   bool has_output() const noexcept { return !outbox_.empty() && !holds_tasks(); }
 
   /// What a start hook prints can be told from what the first task prints only if that task is sent when the hook is done.
@@ -210,6 +216,7 @@ class Slot {
         throw SystemError("writev", errno);
       }
       auto left = static_cast<std::size_t>(sent);
+      bytes_sent_ += left;
       while (left != 0) {
         Outgoing& front = outbox_.front();
         const std::size_t size = sizeof(FrameHeader) + front.header.size;
@@ -274,6 +281,7 @@ class Slot {
   SlotState state_ = SlotState::vacant;
   FrameReader reader_;
   std::deque<Outgoing> outbox_;
+  std::uint64_t bytes_sent_ = 0;
   bool setup_sent_ = false;
 };
 
