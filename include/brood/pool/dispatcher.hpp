@@ -189,6 +189,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   // driving: dispatcher_drive.hpp
   template <class Done>
   bool drive_until(Lock& lock, Done done, Clock::time_point deadline);
+  void hand_over();
   void turn(Lock& lock, Clock::time_point deadline);
   void handle(const Poller::Event& event);
   void run_callbacks(Lock& lock);
@@ -213,7 +214,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void supervise_source(Source& source);
   TaskPtr next_queued(std::deque<TaskPtr>& queue);
   Slot* start_worker(Source& source);
-  Slot* vacant_slot(bool snapshot);
+  Slot* vacant_slot(const Source& source);
   std::shared_ptr<const Bytes> make_setup(std::uint32_t index) const;
   void start_failed(Source& source, const std::exception_ptr& cause);
   void fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause);
@@ -234,7 +235,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void give(Slot& slot, const TaskPtr& task);
   std::size_t prefetch_depth() const noexcept;
   void top_up(Slot& slot);
-  TaskPtr take_back_one();
+  TaskPtr take_back_one(std::uint32_t source);
   void requeue(const TaskPtr& task);
   void revoke_unstarted(Slot& slot, std::size_t keep = 1);
   void refused(Slot& slot);

@@ -20,6 +20,7 @@ inline void Dispatcher::watch_deadline(Slot& slot) {
 /// a chunk is halted, before that is decided: the kill can't hit anything else.
 inline void Dispatcher::check_deadline(Slot& slot) {
   set_timer(slot, &Slot::task_check, Clock::time_point::max());
+  if (slot.has_output() && !slot.watching_out) flush(slot);
   if (slot.state() != SlotState::starting && slot.state() != SlotState::ready) return;
   const auto late = [&] {
     if (slot.assigned.empty()) return false;
@@ -29,7 +30,7 @@ inline void Dispatcher::check_deadline(Slot& slot) {
   if (late()) {
     revoke_unstarted(slot);
     Task& task = *slot.assigned.front();
-    if (task.items != 0) {
+    if (task.items != 0 && slot.assigned.size() == 1) {  // one behind it that has started would be halted in its place
       task.halted = true;
       slot.ends.status.page().halt_items();
     }

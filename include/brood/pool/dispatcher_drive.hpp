@@ -41,8 +41,13 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
       break;
     }
     if (!driving_) {
-      const DriverSeat seat(*this);
-      turn(lock, deadline);
+      try {
+        const DriverSeat seat(*this);
+        turn(lock, deadline);
+      } catch (...) {
+        hand_over();
+        throw;
+      }
     } else {
       if (helper_drives_) bell_.ring();
       ++followers_;
@@ -55,14 +60,18 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
     }
     run_callbacks(lock);
   }
-  if ((outstanding_ != 0 || kills_due_ != 0) && !driving_) {
-    if (followers_ != 0) {
-      followers_cv_.notify_all();
-    } else {
-      ensure_helper();
-    }
-  }
+  hand_over();
   return in_time;
+}
+
+/// Whoever leaves the driver's place sees to it that somebody takes it while work is outstanding.
+inline void Dispatcher::hand_over() {
+  if (outstanding_ == 0 || driving_) return;
+  if (followers_ != 0) {
+    followers_cv_.notify_all();
+  } else {
+    ensure_helper();
+  }
 }
 
 inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
@@ -113,7 +122,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
 
 inline void Dispatcher::run_callbacks(Lock& lock) {
   while (!callbacks_.empty()) {
-    const std::vector<std::function<void()>> ready = std::exchange(callbacks_, {});
+    std::vector<std::function<void()>> ready = std::exchange(callbacks_, {});
     lock.unlock();
     for (const auto& callback : ready) {
       try {
@@ -121,6 +130,7 @@ inline void Dispatcher::run_callbacks(Lock& lock) {
       } catch (...) {  // a callback's failure is its own; it must not take the driver along
       }
     }
+    ready.clear();  // what they have captured is the user's, too
     lock.lock();
   }
 }
@@ -197,7 +207,7 @@ inline void Dispatcher::help() {
     if (needed()) {
       const std::uint64_t turns = turns_;
       helper_cv_.wait_for(lock, patience);
-      while (needed() && (turns == turns_ || helper_drives_)) {
+      for (bool mine = false; needed() && (turns == turns_ || mine); mine = true) {
         helper_drives_ = true;
         try {
           const DriverSeat seat(*this);
@@ -205,9 +215,9 @@ inline void Dispatcher::help() {
         } catch (...) {  // out of memory or descriptors: what can't be done now is tried again in the next turn
           helper_cv_.wait_for(lock, nap);
         }
+        helper_drives_ = false;
         run_callbacks(lock);
       }
-      helper_drives_ = false;
       last_work = Clock::now();
     } else if (leave_when_idle_ || Clock::now() - last_work < linger) {
       helper_cv_.wait_for(lock, nap);
@@ -226,6 +236,8 @@ inline void Dispatcher::shut_down() {
   Lock lock(mutex_);
   closed_ = true;
   if (std::exchange(shut_down_, true)) return;
+  queue_.clear();  // cancelled tasks that nobody passed over: they hold this dispatcher, and their times are over
+  delayed_.clear();
   each_slot([&](Slot& slot) {
     if (slot.state() == SlotState::starting || slot.state() == SlotState::ready) retire(slot);
   });
@@ -240,6 +252,12 @@ inline void Dispatcher::shut_down() {
     });
     drive_until(lock, all_gone, Clock::now() + leave_patience);
   }
+  std::vector<Fd> ended;  // a host that adopts orphans inherits those that their server could not reap
+  each_slot([&](Slot& slot) {
+    if (!slot.pidfd) return;
+    poller_.remove(slot.pidfd.get());
+    ended.push_back(std::move(slot.pidfd));
+  });
   each_slot([&](Slot& slot) { release_slot(slot); });  // also a process that the kernel can't end just now
   // the sources' destructors wait for their servers: not with the lock, and nobody else can reach them
   const std::vector<std::unique_ptr<Source>> ending = std::exchange(sources_, {});
@@ -249,8 +267,6 @@ inline void Dispatcher::shut_down() {
     poller_.remove(source->impl->event_fd());
     source->impl->stop();
   }
-  queue_.clear();  // cancelled tasks that nobody passed over: they hold this dispatcher
-  delayed_.clear();
   helper_quits_ = true;
   helper_cv_.notify_all();
   bell_.ring();
@@ -261,6 +277,7 @@ inline void Dispatcher::shut_down() {
   for (const auto& source : ending) source->impl->leave_until(until);
   for (const auto& source : ending) source->impl.reset();
   buried.clear();
+  for (const Fd& each : ended) reap_adopted(each.get());
   if (!helper_.joinable()) return;
   if (helper_.get_id() == std::this_thread::get_id()) {
     helper_.detach();

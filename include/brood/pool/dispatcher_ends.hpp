@@ -166,7 +166,8 @@ inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib)
   const std::deque<TaskPtr> left = slot.assigned;
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
   for (auto each = left.rbegin(); each != left.rend(); ++each) {
-    if (slot.has_started(**each)) {
+    const bool first = std::next(each) == left.rend();
+    if (!slot.revoke(**each) && (first || slot.has_started(**each))) {
       had_started = true;
       resolve_dead(slot, *each, status, peak_rss_kib);
     } else if ((*each)->cancel_wanted) {

@@ -113,6 +113,7 @@ inline PoolStats Dispatcher::stats() {
     turn(lock, Clock::now());
   }
   run_callbacks(lock);
+  hand_over();
   PoolStats stats;
   if (const Source* const source = find_source(main_source_)) {
     stats.server_pid = source->impl->server_pid();

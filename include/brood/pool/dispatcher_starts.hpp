@@ -22,6 +22,7 @@ inline void Dispatcher::supervise_source(Source& source) {
     }
     if (source.state == Source::State::ended) return fail_queue(source.queue, source.cause);
   } else {
+    if (source.state == Source::State::ended) return;  // the idle ones are its successor's
     while (!queue_.empty() && !idle_.empty()) {
       Slot& slot = *slots_[idle_.back()];
       idle_.pop_back();
@@ -57,7 +58,7 @@ inline void Dispatcher::supervise_source(Source& source) {
   }
   // work that was handed out ahead of time to a worker that is stuck, while a place is free
   while (!source.snapshot && prefetched_ != 0 && source.live < target_ + leaving_.size() && Clock::now() >= retry_at_) {
-    const TaskPtr task = take_back_one();
+    const TaskPtr task = take_back_one(source.id);
     if (!task) return;
     queue.push_front(task);
     Slot* const slot = start_worker(source);
@@ -79,8 +80,8 @@ inline TaskPtr Dispatcher::next_queued(std::deque<TaskPtr>& queue) {
 
 /// A vacant place: one of the pool's own, or, for a worker of a snapshot, one behind them. At most worker_count()
 /// snapshot workers exist at a time.
-inline Slot* Dispatcher::vacant_slot(bool snapshot) {
-  const std::size_t first = snapshot ? target_ : 0;
+inline Slot* Dispatcher::vacant_slot(const Source& source) {
+  const std::size_t first = source.snapshot ? target_ : 0;
   const std::size_t end = first + target_;
   for (std::size_t at = first; at < end; ++at) {
     while (slots_.size() <= at) {
@@ -89,12 +90,17 @@ inline Slot* Dispatcher::vacant_slot(bool snapshot) {
     }
     if (slots_[at]->state() == SlotState::vacant) return slots_[at].get();
   }
+  for (std::size_t at = first; source.snapshot && at < end; ++at) {  // one that another snapshot has no work for
+    if (!slots_[at]->idle() || slots_[at]->source == source.id) continue;
+    recycle(*slots_[at]);
+    return slots_[at].get();
+  }
   return nullptr;
 }
 
 inline Slot* Dispatcher::start_worker(Source& source) {
   if (leaving_.size() > target_) return nullptr;  // no more processes than twice the workers
-  Slot* const slot = vacant_slot(source.snapshot);
+  Slot* const slot = vacant_slot(source);
   if (slot == nullptr) return nullptr;
   ++slot->generation;
   std::optional<WorkerEnds> ends;
@@ -102,7 +108,10 @@ inline Slot* Dispatcher::start_worker(Source& source) {
   try {
     setup = make_setup(slot->index);
     ends = source.impl->start(slot->ticket());
-    if (!ends) return nullptr;
+    if (!ends) {
+      retry_at_ = std::max(retry_at_, Clock::now() + std::chrono::milliseconds(5));  // no event may follow
+      return nullptr;
+    }
     poller_.add(ends->results.get(), EPOLLIN, tag(Tag::results, slot->index, slot->generation));
     if (ends->output) poller_.add(ends->output.get(), EPOLLIN, tag(Tag::output, slot->index, slot->generation));
   } catch (const SystemError& error) {

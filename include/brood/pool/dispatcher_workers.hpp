@@ -133,6 +133,7 @@ void Dispatcher::each_slot(Visit visit) {
 // ---- frames in and out ---------------------------------------------------------------------------------------------
 
 inline void Dispatcher::receive(Slot& slot) {
+  if (!slot.receiving) return;  // an event from before
   FrameHandler handler{*this, slot};
   try {
     const bool ended = slot.receive({scratch_.get(), scratch_size}, handler, false);
@@ -166,7 +167,7 @@ inline void Dispatcher::refused(Slot& slot) {
 inline void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string& what) {
   poller_.remove(slot.ends.results.get());
   slot.receiving = false;
-  if (!slot.assigned.empty() && slot.has_started(*slot.assigned.front())) {
+  if (!slot.assigned.empty() && !slot.revoke(*slot.assigned.front())) {
     const TaskPtr task = slot.assigned.front();
     take_output(slot, *task);
     remove_assigned(slot, 0);
@@ -240,10 +241,11 @@ inline void Dispatcher::after_answers(Slot& slot) {
   if (!slot.assigned.empty()) return flush(slot);
   if (used_up(slot)) return recycle(slot);
   const Source* const source = find_source(slot.source);
-  if (source == nullptr || source->snapshot) return;
+  if (source == nullptr) return;
   if (prefetched_ != 0) {
-    if (const TaskPtr task = take_back_one()) return give(slot, task);
+    if (const TaskPtr task = take_back_one(slot.source)) return give(slot, task);
   }
+  if (source->snapshot) return;
   if (!std::exchange(slot.listed_idle, true)) idle_.push_back(slot.index);
 }
 
@@ -255,11 +257,17 @@ inline void Dispatcher::flush(Slot& slot) {
     return;
   }
   if (slot.has_output() == slot.watching_out) return;
-  slot.watching_out = slot.has_output();
   if (slot.watching_out) {
-    poller_.add(slot.ends.tasks.get(), EPOLLOUT, tag(Tag::tasks, slot.index, slot.generation));
-  } else {
     poller_.remove(slot.ends.tasks.get());
+    slot.watching_out = false;
+    return;
+  }
+  try {
+    poller_.add(slot.ends.tasks.get(), EPOLLOUT, tag(Tag::tasks, slot.index, slot.generation));
+    slot.watching_out = true;
+  } catch (const SystemError&) {  // the kernel has no memory for it: look again soon
+    const auto soon = Clock::now() + std::chrono::milliseconds(10);
+    if (slot.task_check > soon) set_timer(slot, &Slot::task_check, soon);
   }
 }
 
@@ -304,11 +312,9 @@ inline void Dispatcher::top_up(Slot& slot) {
 }
 
 /// The last task that was handed to a busy worker ahead of time, for a worker that has nothing to do.
-inline TaskPtr Dispatcher::take_back_one() {
+inline TaskPtr Dispatcher::take_back_one(std::uint32_t source) {
   for (const auto& slot : slots_) {
-    if (slot->state() != SlotState::ready || slot->assigned.size() < 2) continue;
-    const Source* const source = find_source(slot->source);
-    if (source == nullptr || source->snapshot) continue;
+    if (slot->state() != SlotState::ready || slot->assigned.size() < 2 || slot->source != source) continue;
     const TaskPtr task = slot->assigned.back();
     if (!slot->revoke(*task)) continue;
     remove_assigned(*slot, slot->assigned.size() - 1);
