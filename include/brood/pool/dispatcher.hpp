@@ -220,6 +220,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   Slot* find_slot(std::uint32_t index, std::uint64_t generation);
   void receive(Slot& slot);
   void violated(Slot& slot, FailureKind kind, const std::string& what);
+  void unreadable(Slot& slot, const SystemError& error);
+  void give_up_on(Slot& slot, FailureKind kind, const std::string& why);
   void drain(Slot& slot);
   void read_output(Slot& slot);
   void hear_output(Slot& slot);
