@@ -4,7 +4,7 @@
 // BROOD_FAULTS_STEP=1 and takes all.
 #include <doctest/doctest.h>
 
-#include <algorithm>
+#include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -67,10 +67,10 @@ void sweep(ProcessRole role) {
     }
     if (only != 0) std::printf("%s %s: %s\n", board.hit().c_str(), action.name, verdict.text.c_str());
   }
-  std::printf("%-30s %-7s %5lu calls %6lu runs %6lu as if nothing had happened %6lu typed errors %4lu broken\n",
-              std::string(Policy::name).c_str(), support::role_name(static_cast<unsigned>(role)), static_cast<unsigned long>(calls),
-              static_cast<unsigned long>(runs), static_cast<unsigned long>(survived),
-              static_cast<unsigned long>(runs - survived - broken), static_cast<unsigned long>(broken));
+  std::printf("%-30s %-7s %5" PRIu64 " calls %6" PRIu64 " runs %6" PRIu64 " as if nothing had happened %6" PRIu64
+              " typed errors %4" PRIu64 " broken\n",
+              std::string(Policy::name).c_str(), support::role_name(static_cast<unsigned>(role)), calls, runs, survived,
+              runs - survived - broken, broken);
   std::fflush(stdout);
 }
 
