@@ -6,10 +6,21 @@ set -eu
 [ -d "$1" ] || { echo "$1: no such folder" >&2; exit 2; }
 cd "$1"
 
+# What may be called without os/syscall.hpp's tried, retried or checked: it can't fail, it ends the process, it waits
+# only, or it is the library's (libc's) and no system call. os/faults.hpp lies below the wrapper.
+not_wrapped="getpid getppid sched_yield sysconf _exit on_exit nanosleep clock_gettime
+  sigaction pthread_sigmask sigemptyset sigfillset sigaddset getauxval realpath strnlen __fpurge isatty readdir closedir
+  gettid raise sigaltstack _dl_find_object
+  dlopen dlclose dlsym dladdr dlerror dl_iterate_phdr
+  posix_spawnattr_init posix_spawnattr_destroy posix_spawnattr_setflags
+  posix_spawnattr_setsigmask posix_spawnattr_setsigdefault
+  posix_spawn_file_actions_init posix_spawn_file_actions_destroy posix_spawn_file_actions_addopen
+  posix_spawn_file_actions_adddup2 posix_spawn_file_actions_addclosefrom_np"
+
 find . -name '*.hpp' | sed 's|^\./||' | LC_ALL=C sort | {
 status=0
 while read -r header; do
-  awk -v header="$header" -v internal_headers="$(grep -rlx --include='*.hpp' '// internal' . | sed 's|^\./||' | tr '\n' ' ')" '
+  awk -v header="$header" -v not_wrapped="$(echo $not_wrapped)" -v internal_headers="$(grep -rlx --include='*.hpp' '// internal' . | sed 's|^\./||' | tr '\n' ' ')" '
     function violation(text) {
       printf "%s:%d: %s\n", header, NR, text
       bad = 1
@@ -23,6 +34,8 @@ while read -r header; do
       concrete["policy/fork_server.hpp"] = concrete["policy/inline.hpp"] = 1
       count = split(internal_headers, list, " ")
       for (i = 1; i <= count; ++i) internal[list[i]] = 1
+      count = split(not_wrapped, list, " ")
+      for (i = 1; i <= count; ++i) bare[list[i]] = 1
       folder = folder_of(header)
     }
 
@@ -57,6 +70,19 @@ while read -r header; do
         violation("pool/ includes <brood/" target ">: of policy/ it may include worker_policy.hpp only")
       else if ((header in concrete) && (target in concrete))
         violation("a concrete policy includes another one, <brood/" target ">")
+    }
+    # a call stands in the lambda that is given to the wrapper, at most two lines below the name
+    /(tried|checked)\("/ { wrapped = NR }
+    header != "os/faults.hpp" {
+      text = $0
+      sub(/\/\/.*/, "", text)
+      while (match(text, /(^|[^A-Za-z0-9_>:~])::[a-z_][a-z0-9_]*\(/)) {
+        call = substr(text, RSTART, RLENGTH - 1)
+        sub(/.*::/, "", call)
+        text = substr(text, RSTART + RLENGTH)
+        if (!(call in bare) && (!wrapped || NR - wrapped > 2))
+          violation("::" call " is called outside of tried, retried and checked of os/syscall.hpp")
+      }
     }
     header == "brood.hpp" && /^[ \t]*(namespace|class|struct|using|template|inline)/ {
       violation("brood.hpp includes headers and holds nothing else")

@@ -22,6 +22,9 @@ good_tree() {
   header brood.hpp '#include <brood/pool/pool.hpp>'
   header core/config.hpp '#define BROOD_ONE 1' '#define BROOD_TWO 2' '#define BROOD_THREE 3'
   header os/fd.hpp '// internal' '#include <brood/core/config.hpp>' 'namespace brood::detail {}'
+  header os/pipe.hpp '// internal' 'int n = retried("read", [&] { return ::read(fd); });' \
+    'if (checked("open", [] {' '      return' '          ::open(path);  // not ::close(path)' 'auto pid = ::getpid();'
+  header os/faults.hpp '// internal' '::close(fd);'
   header wire/frame.hpp '#include <brood/os/fd.hpp>' '#include <brood/wire/reader.hpp>'
   header worker/entry.hpp 'namespace brood::detail {}' 'namespace brood {}'
   header policy/worker_policy.hpp '#include <brood/worker/entry.hpp>'
@@ -72,6 +75,10 @@ header core/config.hpp '#define OURS 1'
 refused 'core/config.hpp:3: a macro is not named BROOD_*'
 header core/config.hpp '#define BROOD_1' '#define BROOD_2' '#define BROOD_3' '#define BROOD_4'
 refused 'core/config.hpp:6: more than three macros'
+header os/raw.hpp '// internal' '  if (n < 0) ::close(fd);'
+refused 'os/raw.hpp:4: ::close is called outside of tried, retried and checked of os/syscall.hpp'
+header worker/raw.hpp 'checked("read", [&] { return ::read(fd); });' '' '' 'int n = x ? ::getpid() : ::write(fd);'
+refused 'worker/raw.hpp:6: ::write is called outside of tried, retried and checked of os/syscall.hpp'
 header os/long.hpp && yes '' | head -n 399 >> "$tree/os/long.hpp"
 refused 'os/long.hpp:401: more than 400 lines'
 echo '#pragma once' > "$tree/os/licence.hpp"

@@ -93,12 +93,12 @@ class ControlSocket {
         int raw = -1;
         std::memcpy(&raw, CMSG_DATA(header) + at * sizeof(int), sizeof raw);
         if (count == max_fds) {
-          ::close(raw);
+          close_descriptor(raw);
           fits = false;
           continue;
         }
-        const int moved = raw > 2 ? raw : ::fcntl(raw, F_DUPFD_CLOEXEC, 3);
-        if (moved != raw) ::close(raw);
+        const int moved = raw > 2 ? raw : retried("fcntl", [&] { return ::fcntl(raw, F_DUPFD_CLOEXEC, 3); });
+        if (moved != raw) close_descriptor(raw);
         if (moved >= 0) fds[count++] = Fd(moved);
       }
     }

@@ -10,6 +10,8 @@
 #include <fstream>
 #include <string>
 
+#include <brood/os/syscall.hpp>
+
 namespace brood::detail {
 
 /// The CPU quota of this process' control group, rounded up; 0 when there is none. Version 2 has "max 100000" or
@@ -65,7 +67,7 @@ inline unsigned usable_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   unsigned cpus = 1;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) {
+  if (tried("sched_getaffinity", [&] { return ::sched_getaffinity(0, sizeof set, &set); }) == 0) {
     cpus = static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
   } else if (const long online = ::sysconf(_SC_NPROCESSORS_ONLN); online > 0) {
     cpus = static_cast<unsigned>(online);  // more CPUs than the set has room for

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include <brood/os/mapping.hpp>
 #include <brood/os/module.hpp>
 
 namespace brood::detail {
@@ -241,10 +242,9 @@ inline void install_crash_handler(CrashRecord& record) noexcept {
   // the kernel may need much of it for registers alone; touched only in a crash
   const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   const std::size_t size = (std::size_t{128} << 10) + static_cast<std::size_t>(::sysconf(_SC_SIGSTKSZ)) / page * page;
-  void* const memory =
-      ::mmap(nullptr, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory != MAP_FAILED) {
-    ::mprotect(memory, page, PROT_NONE);  // below it
+  constexpr int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  if (void* const memory = map_memory(size + page, PROT_READ | PROT_WRITE, kind, -1)) {
+    tried("mprotect", [&] { return ::mprotect(memory, page, PROT_NONE); });  // below it
     stack_t stack{};
     stack.ss_sp = static_cast<std::byte*>(memory) + page;
     stack.ss_size = size;

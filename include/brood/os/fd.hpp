@@ -77,7 +77,7 @@ class Fd {
   void reset() noexcept {
     if (fd_ < 0) return;
     library_descriptors.erase(fd_);
-    ::close(std::exchange(fd_, -1));  // close(2) is not retried: Linux has released the number even after EINTR
+    close_descriptor(std::exchange(fd_, -1));
   }
 
  private:
@@ -91,7 +91,7 @@ inline Fd own(const char* call, int fd) {
   if (fd > 2) return Fd(fd);
   const int moved = retried("fcntl", [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); });
   const int error = errno;
-  ::close(fd);
+  close_descriptor(fd);
   if (moved < 0) throw SystemError("fcntl(F_DUPFD_CLOEXEC)", error);
   return Fd(moved);
 }

@@ -139,7 +139,7 @@ inline void find_functions(const std::string& path, const ModuleIdentity& identi
   if (raw < 0) return;
   const Fd file(raw);
   struct stat info {};
-  if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return;
+  if (tried("fstat", [&] { return ::fstat(file.get(), &info); }) != 0 || !S_ISREG(info.st_mode)) return;
   const ElfFile elf(file.get());
   if (identity != ModuleIdentity{} && elf.identity() != identity) return;
   elf.find(functions);

@@ -98,18 +98,22 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   pid_t pid = -1;
-  int error = ::posix_spawn(&pid, "/proc/self/exe", &actions.value, &attributes.value, argv.data(), ::environ);
-  if (error == ENOENT || error == EACCES) {
-    error = ::posix_spawn(&pid, ModuleTable::program_path(), &actions.value, &attributes.value, argv.data(), ::environ);
-  }
-  check("posix_spawn", error);
+  const auto spawn = [&](const char* path) {
+    return retried("posix_spawn", [&] {
+      errno = ::posix_spawn(&pid, path, &actions.value, &attributes.value, argv.data(), ::environ);
+      return errno == 0 ? 0 : -1;
+    });
+  };
+  int failed = spawn("/proc/self/exe");
+  if (failed != 0 && (errno == ENOENT || errno == EACCES)) failed = spawn(ModuleTable::program_path());
+  if (failed != 0) throw SystemError("posix_spawn", errno);
   return pid;
 }
 
 /// Replaces this process, a fresh child, by the image. Returns only when that failed, with errno. Async-signal-safe.
 inline void execute_image(int image, char* const* argv, char* const* environment) noexcept {
-  ::syscall(SYS_execveat, image, "", argv, environment, AT_EMPTY_PATH);
-  ::execve("/proc/self/exe", argv, environment);
+  tried("execveat", [&] { return ::syscall(SYS_execveat, image, "", argv, environment, AT_EMPTY_PATH); });
+  tried("execve", [&] { return ::execve("/proc/self/exe", argv, environment); });
 }
 
 }  // namespace brood::detail

@@ -40,7 +40,7 @@ inline std::optional<std::string> read_proc_file(const std::string& path) {
     if (size <= 0) break;
     text.append(piece.data(), static_cast<std::size_t>(size));
   }
-  ::close(fd);
+  close_descriptor(fd);
   return text;
 }
 
@@ -59,7 +59,7 @@ inline std::string descriptor_link(int fd) {
 inline std::vector<int> probe_descriptors() {
   std::vector<int> found;
   for (int fd = 0; fd < 65'536; ++fd) {
-    if (::fcntl(fd, F_GETFD) >= 0) found.push_back(fd);
+    if (tried("fcntl", [&] { return ::fcntl(fd, F_GETFD); }) >= 0) found.push_back(fd);
   }
   return found;
 }
@@ -68,7 +68,7 @@ inline std::vector<int> open_descriptors() {
   const int folder = retried("open", [] { return ::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   DIR* const listing = folder < 0 ? nullptr : ::fdopendir(folder);
   if (listing == nullptr) {
-    if (folder >= 0) ::close(folder);
+    if (folder >= 0) close_descriptor(folder);
     return probe_descriptors();
   }
   std::vector<int> found;
@@ -94,8 +94,8 @@ inline bool is_harmless_device(int fd, dev_t device) noexcept {
 /// be empty.
 inline std::string describe_descriptor(int fd, const std::string& link) {
   struct stat info {};
-  const int flags = ::fcntl(fd, F_GETFL);
-  if (flags < 0 || ::fstat(fd, &info) != 0 || (flags & O_PATH) != 0) return {};
+  const int flags = tried("fcntl", [&] { return ::fcntl(fd, F_GETFL); });
+  if (flags < 0 || tried("fstat", [&] { return ::fstat(fd, &info); }) != 0 || (flags & O_PATH) != 0) return {};
   const std::string number = " (descriptor " + std::to_string(fd) + ")";
   constexpr std::string_view nameless = "anon_inode:";
   if (link.starts_with(nameless)) {
@@ -155,7 +155,8 @@ inline std::vector<Held> held_descriptors() {
   std::vector<Held> found;
   for (const int fd : open_descriptors()) {
     struct stat info {};
-    if (std::binary_search(own.begin(), own.end(), fd) || ::fstat(fd, &info) != 0) continue;
+    if (std::binary_search(own.begin(), own.end(), fd)) continue;
+    if (tried("fstat", [&] { return ::fstat(fd, &info); }) != 0) continue;
     const std::string link = descriptor_link(fd);
     if (std::string text = describe_descriptor(fd, link); !text.empty()) {
       std::string key = std::to_string(fd) + ' ' + std::to_string(info.st_dev) + ' ' + std::to_string(info.st_ino);
@@ -171,7 +172,7 @@ inline std::vector<Held> held_descriptors() {
 inline std::vector<int> probe_timers() {
   std::vector<int> found;
   for (int timer = 0; timer < 1024; ++timer) {
-    if (::syscall(SYS_timer_getoverrun, timer) >= 0) found.push_back(timer);
+    if (tried("timer_getoverrun", [&] { return ::syscall(SYS_timer_getoverrun, timer); }) >= 0) found.push_back(timer);
   }
   return found;
 }
@@ -181,7 +182,8 @@ inline std::vector<Held> held_timers() {
   std::vector<Held> found;
   const auto look = [&](__itimer_which which, const char* text) {
     itimerval now{};
-    if (::getitimer(which, &now) != 0 || (now.it_value.tv_sec == 0 && now.it_value.tv_usec == 0)) return;
+    if (tried("getitimer", [&] { return ::getitimer(which, &now); }) != 0) return;
+    if (now.it_value.tv_sec == 0 && now.it_value.tv_usec == 0) return;
     found.push_back({text, text});
   };
   look(ITIMER_REAL, "a timer (alarm, or setitimer with ITIMER_REAL)");

@@ -76,7 +76,7 @@ inline OwnMemory own_memory() noexcept {
     return {pages * page, resident_pages * page};
   }
   struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
+  tried("getrusage", [&] { return ::getrusage(RUSAGE_SELF, &usage); });
   return {0, static_cast<std::uint64_t>(usage.ru_maxrss) * 1024};
 }
 
@@ -85,14 +85,14 @@ inline OwnMemory own_memory() noexcept {
 class AddressSpaceLifted {
  public:
   explicit AddressSpaceLifted(bool wanted) noexcept {
-    if (!wanted || ::getrlimit(RLIMIT_AS, &before_) != 0) return;
+    if (!wanted || tried("getrlimit", [&] { return ::getrlimit(RLIMIT_AS, &before_); }) != 0) return;
     const rlimit lifted{before_.rlim_max, before_.rlim_max};
-    lifted_ = ::setrlimit(RLIMIT_AS, &lifted) == 0;
+    lifted_ = tried("setrlimit", [&] { return ::setrlimit(RLIMIT_AS, &lifted); }) == 0;
   }
   AddressSpaceLifted(const AddressSpaceLifted&) = delete;
   AddressSpaceLifted& operator=(const AddressSpaceLifted&) = delete;
   ~AddressSpaceLifted() {
-    if (lifted_) ::setrlimit(RLIMIT_AS, &before_);
+    if (lifted_) tried("setrlimit", [&] { return ::setrlimit(RLIMIT_AS, &before_); });
   }
 
  private:
@@ -107,9 +107,9 @@ template <class Resource>
 void set_resource(const char* member, Resource resource, std::uint64_t value, bool hard_too) {
   const rlim_t wanted = value;
   rlimit now{};
-  ::getrlimit(resource, &now);
+  tried("getrlimit", [&] { return ::getrlimit(resource, &now); });
   const rlimit next{wanted, hard_too ? wanted : std::max(wanted, now.rlim_max)};
-  if (::setrlimit(resource, &next) == 0) return;
+  if (tried("setrlimit", [&] { return ::setrlimit(resource, &next); }) == 0) return;
   refuse_limit(member + (" = " + std::to_string(value)), "setrlimit", errno);
 }
 
@@ -129,10 +129,10 @@ inline std::uint64_t limit_cpu_time(std::chrono::seconds time) {
   ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
   const std::uint64_t spent = static_cast<std::uint64_t>(used.tv_sec) + (used.tv_nsec != 0 ? 1 : 0);
   rlimit now{};
-  ::getrlimit(RLIMIT_CPU, &now);
+  tried("getrlimit", [&] { return ::getrlimit(RLIMIT_CPU, &now); });
   const rlim_t soft = spent + std::min<std::uint64_t>(static_cast<std::uint64_t>(time.count()), ages);
   const rlimit next{std::min(soft, now.rlim_cur), std::min(soft + 1, now.rlim_max)};
-  if (::setrlimit(RLIMIT_CPU, &next) == 0) return next.rlim_cur;
+  if (tried("setrlimit", [&] { return ::setrlimit(RLIMIT_CPU, &next); }) == 0) return next.rlim_cur;
   refuse_limit("cpu_time = " + std::to_string(time.count()) + " s", "setrlimit", errno);
 }
 
@@ -147,8 +147,12 @@ class CpuSet {
   void add(unsigned cpu) noexcept { CPU_SET_S(cpu, size_, set_.get()); }
   bool has(unsigned cpu) const noexcept { return CPU_ISSET_S(cpu, size_, set_.get()); }
 
-  bool set_affinity() const noexcept { return ::sched_setaffinity(0, size_, set_.get()) == 0; }
-  bool get_affinity() noexcept { return ::sched_getaffinity(0, size_, set_.get()) == 0; }
+  bool set_affinity() const noexcept {
+    return tried("sched_setaffinity", [&] { return ::sched_setaffinity(0, size_, set_.get()); }) == 0;
+  }
+  bool get_affinity() noexcept {
+    return tried("sched_getaffinity", [&] { return ::sched_getaffinity(0, size_, set_.get()); }) == 0;
+  }
 
  private:
   struct Free {
@@ -197,12 +201,15 @@ inline void set_oom_score_adj(int value) {
 inline std::uint64_t take_on(const Limits& limits) {
   std::uint64_t cpu_end = 0;
   if (limits.oom_score_adj) set_oom_score_adj(*limits.oom_score_adj);
-  if (limits.nice && ::setpriority(PRIO_PROCESS, 0, *limits.nice) != 0) {
+  if (limits.nice && tried("setpriority", [&] { return ::setpriority(PRIO_PROCESS, 0, *limits.nice); }) != 0) {
     refuse_limit("nice = " + std::to_string(*limits.nice), "setpriority", errno);
   }
   if (!limits.cpus.empty()) limit_cpus(limits.cpus);
   if (limits.core_size) set_resource("core_size", RLIMIT_CORE, *limits.core_size, true);
-  if (limits.no_new_privs && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) refuse_limit("no_new_privs", "prctl", errno);
+  if (limits.no_new_privs &&
+      tried("prctl(PR_SET_NO_NEW_PRIVS)", [] { return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }) != 0) {
+    refuse_limit("no_new_privs", "prctl", errno);
+  }
   if (limits.cpu_time) cpu_end = limit_cpu_time(*limits.cpu_time);
   if (limits.address_space) limit_address_space(*limits.address_space);
   if (limits.open_files) set_resource("open_files", RLIMIT_NOFILE, *limits.open_files, true);
@@ -211,7 +218,7 @@ inline std::uint64_t take_on(const Limits& limits) {
 
 /// Becomes the leader of a process group of its own.
 inline void lead_group() {
-  if (::setpgid(0, 0) == 0) return;
+  if (tried("setpgid", [&] { return ::setpgid(0, 0); }) == 0) return;
   const int error = errno;
   throw NotTakenOn(std::string("could not lead a process group (PoolOptions::kill_tree): setpgid: ") + std::strerror(error),
                    "setpgid", error);

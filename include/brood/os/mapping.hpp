@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <span>
 #include <utility>
@@ -15,6 +16,14 @@
 #include <brood/os/pipe.hpp>
 
 namespace brood::detail {
+
+/// Maps a file. Null when that fails, with errno.
+inline void* map_memory(std::size_t size, int protection, int flags, int fd) noexcept {
+  const auto at = retried("mmap", [&] {
+    return reinterpret_cast<std::intptr_t>(::mmap(nullptr, size, protection, flags, fd, 0));
+  });
+  return at == -1 ? nullptr : reinterpret_cast<void*>(at);  // MAP_FAILED is -1
+}
 
 /// Memory without a name that two processes can map, `size` bytes of zero. Its size can't change any more, so that
 /// nobody who holds the descriptor can make the other's accesses fault. Where memfd_create(2) is refused it is a file
@@ -46,7 +55,8 @@ inline Fd make_sealed_bytes(const char* name, std::span<const std::byte> bytes) 
                       static_cast<off_t>(done));
     }));
   }
-  ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL);  // a file on disk has no seals: nothing lost
+  // a file on disk has no seals: nothing lost
+  tried("fcntl", [&] { return ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL); });
   return memory;
 }
 
@@ -58,10 +68,9 @@ class Mapping {
  public:
   Mapping() noexcept = default;
   Mapping(int fd, std::size_t size, Inherit inherit) : size_(size) {
-    void* const at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED) throw SystemError("mmap", errno);
-    data_ = at;
-    if (inherit == Inherit::no) ::madvise(data_, size_, MADV_DONTFORK);
+    data_ = map_memory(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+    if (data_ == nullptr) throw SystemError("mmap", errno);
+    if (inherit == Inherit::no) tried("madvise", [&] { return ::madvise(data_, size_, MADV_DONTFORK); });
   }
   Mapping(Mapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -72,7 +81,7 @@ class Mapping {
     return *this;
   }
   ~Mapping() {
-    if (data_ != nullptr) ::munmap(data_, size_);
+    if (data_ != nullptr) tried("munmap", [&] { return ::munmap(data_, size_); });
   }
 
   void* data() const noexcept { return data_; }

@@ -28,7 +28,7 @@ inline std::string read_small_file(const std::string& path) {
     if (count <= 0) break;
     size += static_cast<std::size_t>(count);
   }
-  ::close(fd);
+  close_descriptor(fd);
   text.resize(size);
   return text;
 }

@@ -84,7 +84,7 @@ struct Module {
 /// The identity of a file, for a module without a build id.
 inline ModuleIdentity identity_of_file(const char* path) noexcept {
   struct stat info {};
-  if (::stat(path, &info) != 0) return {};
+  if (tried("stat", [&] { return ::stat(path, &info); }) != 0) return {};
   const std::array<std::uint64_t, 4> parts{std::uint64_t{info.st_dev}, std::uint64_t{info.st_ino},
                                            static_cast<std::uint64_t>(info.st_size),
                                            static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000U +

@@ -36,7 +36,8 @@ struct Moved {
 /// How many bytes wait in a pipe now.
 inline std::size_t bytes_waiting(int fd) noexcept {
   int count = 0;
-  return ::ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? static_cast<std::size_t>(count) : 0;
+  const int failed = tried("ioctl(FIONREAD)", [&] { return ::ioctl(fd, FIONREAD, &count); });
+  return failed == 0 && count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
 /// One system call moves at most this much (man 2 read).

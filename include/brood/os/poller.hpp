@@ -18,13 +18,15 @@ class Poller {
  public:
   using Event = ::epoll_event;
 
-  Poller() : epoll_(own("epoll_create1", ::epoll_create1(EPOLL_CLOEXEC))) {}
+  Poller() : epoll_(own("epoll_create1", retried("epoll_create1", [] { return ::epoll_create1(EPOLL_CLOEXEC); }))) {}
 
   void add(int fd, std::uint32_t events, std::uint64_t tag) { control(EPOLL_CTL_ADD, fd, events, tag); }
   void change(int fd, std::uint32_t events, std::uint64_t tag) { control(EPOLL_CTL_MOD, fd, events, tag); }
 
   /// Must come before the descriptor is closed: a copy of it in another process would keep it in the set.
-  void remove(int fd) noexcept { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+  void remove(int fd) noexcept {
+    tried("epoll_ctl", [&] { return ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); });
+  }
 
   /// Waits until something is ready or the time is over (negative: without end). Returns what is ready.
   std::span<Event> wait(std::span<Event> events, std::chrono::nanoseconds timeout) {
@@ -33,7 +35,9 @@ class Poller {
       const auto rounded = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
       milliseconds = rounded > 60'000 ? 60'000 : static_cast<int>(rounded);
     }
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), milliseconds);
+    const int count = tried("epoll_wait", [&] {
+      return ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), milliseconds);
+    });
     if (count >= 0) return events.first(static_cast<std::size_t>(count));
     if (errno == EINTR) return {};
     throw SystemError("epoll_wait", errno);
@@ -55,7 +59,7 @@ class Poller {
 /// Wakes a thread that sleeps in Poller::wait. Can't fill up: rings that nobody has heard count as one.
 class Bell {
  public:
-  Bell() : fd_(own("eventfd", ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {}
+  Bell() : fd_(own("eventfd", retried("eventfd", [] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }))) {}
 
   void ring() noexcept {
     const std::uint64_t one = 1;

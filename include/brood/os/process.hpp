@@ -47,7 +47,9 @@ inline ExitStatus status_from_pidfd(int pidfd) noexcept {
   static_assert(sizeof(Info) == 64);
   constexpr std::uint64_t exit_info = 1U << 3;  // PIDFD_INFO_EXIT
   info.mask = exit_info;
-  if (::ioctl(pidfd, _IOWR(0xFF, 11, Info), &info) != 0 || (info.mask & exit_info) == 0) return {};  // PIDFD_GET_INFO
+  constexpr auto get_info = _IOWR(0xFF, 11, Info);  // PIDFD_GET_INFO
+  const int refused = retried("ioctl(PIDFD_GET_INFO)", [&] { return ::ioctl(pidfd, get_info, &info); });
+  if (refused != 0 || (info.mask & exit_info) == 0) return {};
   return ExitStatus::from_wait(info.exit_code);
 }
 
@@ -74,13 +76,13 @@ struct Ended {
   std::uint64_t cpu_ms = 0;
 };
 
-/// Reaps one child of ours without waiting. False when it still runs. A child that somebody else has reaped counts as
-/// ended in an unknown way.
+/// Reaps one child of ours without waiting. False when it still runs, or can't be asked for just now. A child that
+/// somebody else has reaped counts as ended in an unknown way.
 inline bool reap(pid_t pid, Ended& ended) noexcept {
   int status = 0;
   struct rusage usage {};
   const pid_t result = retried("wait4", [&] { return ::wait4(pid, &status, WNOHANG | __WALL, &usage); });
-  if (result == 0) return false;
+  if (result == 0 || (result < 0 && errno != ECHILD)) return false;
   const auto ms = [](const timeval& time) { return static_cast<std::uint64_t>(time.tv_sec * 1000 + time.tv_usec / 1000); };
   ended = result == pid ? Ended{ExitStatus::from_wait(status), usage.ru_maxrss, ms(usage.ru_utime) + ms(usage.ru_stime)}
                         : Ended{};
@@ -95,18 +97,25 @@ inline bool kill_group_of_ended(pid_t leader) noexcept {
     return true;  // somebody else has reaped it
   }
   if (info.si_pid != leader) return false;
-  ::kill(-leader, SIGKILL);
+  tried("kill", [&] { return ::kill(-leader, SIGKILL); });
   return true;
 }
 
 /// Ends this process when the thread that started it ends; to be called first thing in a child of a single-threaded
 /// parent. False when the parent has gone already (the signal would never come).
 inline bool die_with_parent(pid_t parent) noexcept {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  retried("prctl(PR_SET_PDEATHSIG)", [] { return ::prctl(PR_SET_PDEATHSIG, SIGKILL); });
   return ::getppid() == parent;
 }
 
 /// The name in ps and top, at most 15 bytes.
-inline void name_process(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
+inline void name_process(const char* name) noexcept {
+  tried("prctl(PR_SET_NAME)", [&] { return ::prctl(PR_SET_NAME, name); });
+}
+
+/// Sends a signal to a child that has not been reaped, so that its number can't be another's. False when refused.
+inline bool signal_child(pid_t pid, int signal) noexcept {
+  return retried("kill", [&] { return ::kill(pid, signal); }) == 0;
+}
 
 }  // namespace brood::detail

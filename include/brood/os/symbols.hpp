@@ -16,7 +16,7 @@
 #include <string>
 
 #include <brood/core/type_name.hpp>
-#include <brood/os/fd.hpp>
+#include <brood/os/mapping.hpp>
 #include <brood/os/module.hpp>
 
 namespace brood::detail {
@@ -63,15 +63,15 @@ inline std::string symbol_of(const Module& module, std::uint64_t offset) {
   const int fd = retried("open", [&] { return ::open(path, O_RDONLY | O_CLOEXEC); });
   if (fd < 0) return {};
   struct stat info {};
-  if (::fstat(fd, &info) == 0 && info.st_size > 0) {
+  if (tried("fstat", [&] { return ::fstat(fd, &info); }) == 0 && info.st_size > 0) {
     const auto size = static_cast<std::size_t>(info.st_size);
-    void* const at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (at != MAP_FAILED) {
+    void* const at = map_memory(size, PROT_READ, MAP_PRIVATE, fd);
+    if (at != nullptr) {
       entry->second = find_symbol({static_cast<const std::byte*>(at), size}, offset);
-      ::munmap(at, size);
+      tried("munmap", [&] { return ::munmap(at, size); });
     }
   }
-  ::close(fd);
+  close_descriptor(fd);
   return entry->second;
 }
 

@@ -164,7 +164,7 @@ class LocalServer final : public WorkerSource {
     if (pidfd_) {
       signal_pidfd(pidfd_.get(), SIGKILL);
     } else if (!ended()) {
-      ::kill(pid_, SIGKILL);
+      signal_child(pid_, SIGKILL);
     }
   }
 
@@ -174,7 +174,7 @@ class LocalServer final : public WorkerSource {
     while (!ended()) {
       if (std::chrono::steady_clock::now() >= until) return false;
       pollfd watched{pidfd_.get(), POLLIN, 0};
-      ::poll(&watched, pidfd_ ? 1U : 0U, pidfd_ ? 10 : 1);
+      tried("poll", [&] { return ::poll(&watched, pidfd_ ? 1U : 0U, pidfd_ ? 10 : 1); });
     }
     return true;
   }

@@ -223,6 +223,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   Slot* find_slot(std::uint32_t index, std::uint64_t generation);
   void receive(Slot& slot);
   void violated(Slot& slot, FailureKind kind, const std::string& what);
+  void unreadable(Slot& slot, const char* why);
+  void give_up_on(Slot& slot, FailureKind kind, const std::string& why);
   void drain(Slot& slot);
   void read_output(Slot& slot);
   void hear_output(Slot& slot);

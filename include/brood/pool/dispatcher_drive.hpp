@@ -76,7 +76,9 @@ inline void Dispatcher::hand_over() {
 
 inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
   ++turns_;
+  const std::size_t before = outstanding_;
   supervise();
+  if (outstanding_ != before) return;  // it gave tasks up: whoever waits for one of them must not sleep here
   driver_until_ = std::min(deadline, next_timer());
   std::chrono::nanoseconds timeout(-1);
   if (driver_until_ != Clock::time_point::max()) {
@@ -180,7 +182,7 @@ inline void Dispatcher::ensure_helper() {
   const AllSignalsBlocked blocked;  // the thread inherits the mask: the host's signals are for the host's threads
   helper_threads.fetch_add(1);
   try {
-    helper_ = std::thread([self = shared_from_this()]() mutable {
+    helper_ = start_thread([self = shared_from_this()]() mutable {
       self->help();
       self.reset();
       helper_threads.fetch_sub(1);

@@ -56,6 +56,7 @@ struct Dispatcher::FrameHandler {
   void accept(Frame&& frame) const {
     const FrameHeader& header = frame.header;
     if (!slot.greeted) return greet(frame);
+    if (slot.assigned.empty() || slot.assigned.front()->id != header.task) return;  // given up since the header was read
     const TaskPtr task = slot.assigned.front();
     if ((header.flags & FrameHeader::full) != 0 && dispatcher.options_.memory_per_worker != 0) slot.full = true;
     switch (header.type) {
@@ -158,6 +159,10 @@ inline void Dispatcher::refused(Slot& slot) {
     throw;
   } catch (const MessageTooLarge& error) {
     violated(slot, FailureKind::too_large, error.what());
+  } catch (const SystemError& error) {
+    unreadable(slot, error.what());
+  } catch (const std::bad_alloc&) {
+    unreadable(slot, "this process has no memory for it");
   } catch (const std::exception& error) {
     violated(slot, FailureKind::protocol, error.what());
   }
@@ -165,16 +170,25 @@ inline void Dispatcher::refused(Slot& slot) {
 
 /// The worker has sent what it may not: it is killed, and the task that it runs fails. The others run elsewhere.
 inline void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string& what) {
+  const std::string advice = kind == FailureKind::too_large
+                                 ? ", more than PoolOptions::max_message_bytes; raise the limit or return less"
+                                 : "; has the task written to descriptors that are not its own?";
+  give_up_on(slot, kind, "its worker sent " + what + advice);
+}
+
+/// This process can't read what the worker has sent.
+inline void Dispatcher::unreadable(Slot& slot, const char* why) {
+  give_up_on(slot, FailureKind::protocol, std::string("its worker's answer can't be read: ") + why);
+}
+
+inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::string& why) {
   poller_.remove(slot.ends.results.get());
   slot.receiving = false;
   if (!slot.assigned.empty() && !slot.revoke(*slot.assigned.front())) {
     const TaskPtr task = slot.assigned.front();
     take_output(slot, *task);
     remove_assigned(slot, 0);
-    const std::string advice = kind == FailureKind::too_large
-                                   ? ", more than PoolOptions::max_message_bytes; raise the limit or return less"
-                                   : "; has the task written to descriptors that are not its own?";
-    resolve(task, make_failure(kind, *task, "its worker sent " + what + advice + " (the worker was killed)", &slot));
+    resolve(task, make_failure(kind, *task, why + " (the worker was killed)", &slot));
   }
   if (slot.state() != SlotState::doomed) doom(slot, Doom::violated);
 }

@@ -67,7 +67,8 @@ inline Fd make_hand_over(HandOverHeader header, std::span<const std::byte> body)
 /// be checked.
 inline std::optional<HandOverHeader> peek_hand_over() noexcept {
   struct stat info {};
-  if (::fstat(hand_over_fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 0) return std::nullopt;
+  const bool there = tried("fstat", [&] { return ::fstat(hand_over_fd, &info); }) == 0;
+  if (!there || !S_ISREG(info.st_mode) || info.st_nlink != 0) return std::nullopt;
   HandOverHeader header;
   const ssize_t size = retried("pread", [&] { return ::pread(hand_over_fd, &header, sizeof header, 0); });
   if (size != static_cast<ssize_t>(sizeof header) || header.magic != HandOverHeader::magic_value) return std::nullopt;

@@ -33,7 +33,7 @@ inline EntryState entry_state;
 
 /// Takes a descriptor of the hand-over off its fixed number; from here on it is closed on exec.
 inline Fd take_handed_fd(int offset) {
-  ::fcntl(first_handed_fd + offset, F_SETFD, FD_CLOEXEC);
+  retried("fcntl", [&] { return ::fcntl(first_handed_fd + offset, F_SETFD, FD_CLOEXEC); });
   return Fd(first_handed_fd + offset);
 }
 
@@ -49,6 +49,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
 }
 
 [[noreturn]] inline void run_exec_server(const HandOverHeader& header) {
+  take_role(ProcessRole::server);
   const LeaveAtEnd end;
   // While Preloads are built nobody watches the host. The thread that has launched us waits for them, so its end is the
   // host's; at worst a launch fails and is tried again.
@@ -86,6 +87,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
 }
 
 [[noreturn]] inline void run_exec_worker(const HandOverHeader& header) {
+  take_role(ProcessRole::worker);
   if (!die_with_parent(header.parent)) ::_exit(0);
   process_depth = header.depth + 1;
   Fd(hand_over_fd).reset();
@@ -120,7 +122,7 @@ inline void init(int argc, char** argv) {
   entry_state.arguments.assign(argv, argv + argc);
   const std::optional<HandOverHeader> header = peek_hand_over();
   if (!header) return;
-  ::fcntl(hand_over_fd, F_SETFD, FD_CLOEXEC);
+  retried("fcntl", [] { return ::fcntl(hand_over_fd, F_SETFD, FD_CLOEXEC); });
   if (header->parent != ::getppid()) ::_exit(0);  // whoever wanted this process has gone
   reset_dispositions();
   if (header->role == Role::worker) run_exec_worker(*header);

@@ -54,27 +54,31 @@ inline void report_failed_exec(int results, int error) noexcept {
   frame.header.type = FrameType::failed;
   frame.header.size = 1 + sizeof size + size;
   const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(&frame), sizeof frame.header + frame.header.size);
-  [[maybe_unused]] const auto count = ::write(results, bytes.data(), bytes.size());
+  [[maybe_unused]] const auto count = retried("write", [&] { return ::write(results, bytes.data(), bytes.size()); });
 }
 
 /// The child of a fork becomes a fresh image of this program. Allocates nothing.
 [[noreturn]] inline void become_image(const WorkerImage& image, const WorkerChannel& channel, pid_t parent) noexcept {
+  take_role(ProcessRole::worker);
   if (!die_with_parent(parent)) ::_exit(0);
   // first to high numbers, so that no target overwrites a source that is still needed
   std::array<int, 5> all{image.hand_over.get(), channel.tasks.get(), channel.results.get(), channel.status.get(),
                          channel.output.get()};
   const std::span<int> sources(all.data(), channel.output ? 5 : 4);
-  const int program = ::fcntl(image.image.get(), F_DUPFD_CLOEXEC, first_handed_fd + 8);
+  const auto high = [](int fd) { return retried("fcntl", [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, first_handed_fd + 8); }); };
+  const int program = high(image.image.get());
   bool handed = program >= 0;
-  for (int& source : sources) handed = (source = ::fcntl(source, F_DUPFD_CLOEXEC, first_handed_fd + 8)) >= 0 && handed;
+  for (std::size_t at = 0; at < sources.size() && handed; ++at) handed = (sources[at] = high(sources[at])) >= 0;
   for (std::size_t at = 0; at < sources.size() && handed; ++at) {
-    handed = ::dup2(sources[at], first_handed_fd + static_cast<int>(at)) >= 0;
+    handed = retried("dup2", [&] { return ::dup2(sources[at], first_handed_fd + static_cast<int>(at)); }) >= 0;
   }
   if (!handed) {  // without its hand-over it would run the program's main
     report_failed_exec(channel.results.get(), errno);
     ::_exit(exit_code_of_broken_worker);
   }
-  ::syscall(SYS_close_range, first_handed_fd + static_cast<unsigned>(sources.size()), ~0U, CLOSE_RANGE_CLOEXEC);  // refused: only the library's own close
+  // where it is refused, only the library's own descriptors close
+  const unsigned behind = first_handed_fd + static_cast<unsigned>(sources.size());
+  retried("close_range", [&] { return ::syscall(SYS_close_range, behind, ~0U, CLOSE_RANGE_CLOEXEC); });
   unblock_all_signals();
   execute_image(program, image.argv.data(), ::environ);
   report_failed_exec(first_handed_fd + 2, errno);
@@ -85,7 +89,7 @@ inline void report_failed_exec(int results, int error) noexcept {
 inline pid_t start_by_exec(Server& server, WorkerChannel& channel) {
   static const WorkerImage image(server, static_cast<bool>(channel.output));  // the same for all of a pool
   const pid_t parent = ::getpid();
-  const pid_t pid = ::fork();
+  const pid_t pid = retried("fork", [] { return ::fork(); });
   if (pid == 0) become_image(image, channel, parent);
   return pid;
 }

@@ -30,12 +30,13 @@ inline std::uint64_t monotonic_ns() noexcept {
 /// The result pipe, to be known again: a task may close every descriptor, and open its own under our number.
 class PipeIdentity {
  public:
-  explicit PipeIdentity(int fd) noexcept : fd_(fd) { known_ = ::fstat(fd, &info_) == 0; }
+  explicit PipeIdentity(int fd) noexcept : fd_(fd) { known_ = tried("fstat", [&] { return ::fstat(fd, &info_); }) == 0; }
 
   /// Ends the worker when the descriptor is not what it was: nothing of ours may get into the task's files.
   void require() const noexcept {
     struct stat now {};
-    if (known_ && ::fstat(fd_, &now) == 0 && now.st_ino == info_.st_ino && now.st_dev == info_.st_dev) return;
+    const bool found = tried("fstat", [&] { return ::fstat(fd_, &now); }) == 0;
+    if (known_ && found && now.st_ino == info_.st_ino && now.st_dev == info_.st_dev) return;
     ::_exit(exit_code_of_broken_worker);
   }
 

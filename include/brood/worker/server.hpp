@@ -57,7 +57,8 @@ class ServerLoop {
     block_all_signals();
     reset_dispositions();  // a Preload may have changed them; workers start clean, and ends must be reported
     child_signals_ = make_child_signal_fd();
-    ::prctl(PR_SET_PDEATHSIG, 0);  // from here on the host is watched, not the thread of it that launched us
+    // from here on the host is watched, not the thread of it that launched us
+    retried("prctl(PR_SET_PDEATHSIG)", [] { return ::prctl(PR_SET_PDEATHSIG, 0); });
     say(ControlMessage::make(ControlType::ready));
     while (!(stopping_ && children_.empty())) {
       std::array<pollfd, 3> watched{{{server_.control.fd(), POLLIN, 0},
@@ -146,8 +147,8 @@ class ServerLoop {
 
   /// Not reaped, so the number is its own, and its group's.
   static void kill_child(const Child& child) noexcept {
-    if (child.tree) ::kill(-child.pid, SIGKILL);  // no such group before the worker is set up
-    ::kill(child.pid, SIGKILL);
+    if (child.tree) signal_child(-child.pid, SIGKILL);  // no such group before the worker is set up
+    signal_child(child.pid, SIGKILL);
   }
 
   void start(Ticket ticket, WorkerChannel channel, bool tree) {
@@ -176,9 +177,9 @@ class ServerLoop {
   void reap_children() {
     std::array<std::byte, 1024> signals;
     retried("read", [&] { return ::read(child_signals_.get(), signals.data(), signals.size()); });
-    for (;;) {
+    for (std::size_t most = 2 * children_.size() + 8; most > 0; --most) {  // one that can't be reaped is named for ever
       siginfo_t info{};
-      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return;
+      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return reap_all();
       if (info.si_pid == 0) return;
       const auto child = std::find_if(children_.begin(), children_.end(),
                                       [&](const Child& each) { return each.pid == info.si_pid; });
@@ -215,6 +216,7 @@ class ServerLoop {
 /// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
 [[noreturn]] inline void become_server(ControlSocket control, Fd host_pidfd, pid_t host, const void* snapshot,
                                        StartWorker start, bool host_is_threaded) {
+  take_role(ProcessRole::server);
   const LeaveAtEnd end;
   if (host_is_threaded) flushes_all_streams = false;
   reset_dispositions();
@@ -225,12 +227,12 @@ class ServerLoop {
   library_descriptors.for_each([&](int fd) {  // other pools' pipes
     if (fd == control.fd() || fd == host_pidfd.get()) return;
     library_descriptors.erase(fd);
-    ::close(fd);
+    close_descriptor(fd);
   });
   const int null = retried("open", [] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); });
   if (null > 0) {
-    ::dup2(null, STDIN_FILENO);
-    ::close(null);
+    retried("dup2", [&] { return ::dup2(null, STDIN_FILENO); });
+    close_descriptor(null);
   }
   ::__fpurge(stdin);  // what the host has read ahead is the host's
   try {
@@ -246,6 +248,7 @@ class ServerLoop {
 
 /// The child of a fork becomes a worker. First the parent's death, then everything else.
 [[noreturn]] inline void become_worker(Server& server, WorkerChannel& channel, pid_t parent) {
+  take_role(ProcessRole::worker);
   if (!die_with_parent(parent)) ::_exit(0);
   unblock_all_signals();
   name_process("brood-worker");
@@ -256,7 +259,7 @@ class ServerLoop {
   library_descriptors.for_each([&](int fd) {
     if (std::find(kept.begin(), kept.end(), fd) != kept.end()) return;
     library_descriptors.erase(fd);
-    ::close(fd);
+    close_descriptor(fd);
   });
   run_worker(std::move(channel), server.preloaded, server.snapshot);
 }
@@ -264,7 +267,7 @@ class ServerLoop {
 /// A worker that is a copy of the server.
 inline pid_t start_by_fork(Server& server, WorkerChannel& channel) {
   const pid_t parent = ::getpid();
-  const pid_t pid = ::fork();
+  const pid_t pid = retried("fork", [] { return ::fork(); });
   if (pid == 0) become_worker(server, channel, parent);
   return pid;
 }
