@@ -183,12 +183,14 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   static constexpr std::chrono::milliseconds lost_patience{200};   ///< for one that has closed its pipe to end
   static constexpr std::chrono::milliseconds leave_patience{300};  ///< for servers that were told to leave
   static constexpr unsigned max_looks = 5;
+  static constexpr std::size_t pipe_capacity = std::size_t{1} << 20;  ///< the most that a pipe holds
   static constexpr std::chrono::milliseconds patrol_interval{1'000};
   static constexpr unsigned max_unstarted_deaths = 20;  ///< of a task: one that has started may deny it
 
   // driving: dispatcher_drive.hpp
   template <class Done>
   bool drive_until(Lock& lock, Done done, Clock::time_point deadline);
+  bool work_left() const noexcept;
   void hand_over();
   void turn(Lock& lock, Clock::time_point deadline);
   void handle(const Poller::Event& event);
@@ -225,7 +227,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void violated(Slot& slot, FailureKind kind, const std::string& what);
   void unreadable(Slot& slot, const char* why);
   void give_up_on(Slot& slot, FailureKind kind, const std::string& why);
-  void drain(Slot& slot);
+  void drain(Slot& slot, bool ended = false);
   void read_output(Slot& slot);
   void hear_output(Slot& slot);
   void take_output(Slot& slot, Task& task);
@@ -276,7 +278,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void cancel_queued(const std::string& why);
 
   // tasks: dispatcher_tasks.hpp
-  void accept(const TaskPtr& task, Caller caller);
+  void require_room(const Task& task, Caller caller) const;
+  void accept(const TaskPtr& task) noexcept;
   void wake() noexcept;
   void resolve(const TaskPtr& task, std::optional<Failure> failure);
   void run_inline(const TaskPtr& task, const void* state);
@@ -320,13 +323,15 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::size_t outstanding_ = 0;
   std::uint64_t pending_bytes_ = 0;  ///< of the calls that are not resolved
   std::size_t assigned_ = 0;
+  std::size_t released_snapshots_ = 0;  ///< copies of the host that get no further task, and have not ended
   std::size_t kills_due_ = 0;   ///< workers that are to be killed as soon as their server says who they are
   std::size_t prefetched_ = 0;  ///< assigned behind another task
   std::uint64_t average_run_ns_ = 0;
   bool measured_ = false;
   std::size_t tombstones_ = 0;  ///< cancelled tasks that are still in queue_
   bool closed_ = false;
-  bool shut_down_ = false;
+  bool shut_down_ = false;  ///< shutting down has begun
+  bool ended_ = false;      ///< and is done
   bool leave_when_idle_ = false;
   std::uint64_t done_ = 0;
   std::uint64_t failed_ = 0;

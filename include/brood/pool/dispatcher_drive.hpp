@@ -64,9 +64,15 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
   return in_time;
 }
 
-/// Whoever leaves the driver's place sees to it that somebody takes it while work is outstanding.
+/// Whether somebody has to drive although nobody may be waiting: for tasks, for workers that are to be killed, for copies
+/// of the host that are to end.
+inline bool Dispatcher::work_left() const noexcept {
+  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_);
+}
+
+/// Whoever leaves the driver's place sees to it that somebody takes it while there is work.
 inline void Dispatcher::hand_over() {
-  if (outstanding_ == 0 || driving_) return;
+  if (!work_left() || driving_) return;
   if (followers_ != 0) {
     followers_cv_.notify_all();
   } else {
@@ -199,12 +205,18 @@ inline void Dispatcher::help() {
   Lock lock(mutex_);
   auto last_work = Clock::now();
   const auto needed = [&] {
-    return (outstanding_ != 0 || kills_due_ != 0) && !driving_ && followers_ == 0 && !helper_quits_;
+    return work_left() && !driving_ && followers_ == 0 && !helper_quits_;
   };
   while (!helper_quits_) {
     if (leave_when_idle_ && outstanding_ == 0 && !driving_ && callbacks_.empty()) {
       lock.unlock();
-      return shut_down();
+      try {
+        return shut_down();
+      } catch (...) {  // out of memory or descriptors: once more, a little later
+        lock.lock();
+        helper_cv_.wait_for(lock, nap);
+        continue;
+      }
     }
     if (needed()) {
       const std::uint64_t turns = turns_;
@@ -237,7 +249,8 @@ inline void Dispatcher::help() {
 inline void Dispatcher::shut_down() {
   Lock lock(mutex_);
   closed_ = true;
-  if (std::exchange(shut_down_, true)) return;
+  if (ended_) return;
+  shut_down_ = true;
   queue_.clear();  // cancelled tasks that nobody passed over: they hold this dispatcher, and their times are over
   delayed_.clear();
   each_slot([&](Slot& slot) {
@@ -269,6 +282,7 @@ inline void Dispatcher::shut_down() {
     poller_.remove(source->impl->event_fd());
     source->impl->stop();
   }
+  ended_ = true;
   helper_quits_ = true;
   helper_cv_.notify_all();
   bell_.ring();

@@ -161,7 +161,7 @@ inline std::string Dispatcher::hook_that_runs(const Slot& slot) {
 
 /// Resolves the tasks of a worker that has ended, or puts them back. Returns whether one of them had started.
 inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib) {
-  drain(slot);
+  drain(slot, true);
   bool had_started = false;
   const std::deque<TaskPtr> left = slot.assigned;
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
@@ -169,6 +169,9 @@ inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib)
     const bool first = std::next(each) == left.rend();
     if (!slot.revoke(**each) && (first || slot.has_started(**each))) {
       had_started = true;
+      resolve_dead(slot, *each, status, peak_rss_kib);
+    } else if (first && slot.greeted && ++(*each)->unstarted_deaths > max_unstarted_deaths) {
+      had_started = true;  // it says that it has not, again and again
       resolve_dead(slot, *each, status, peak_rss_kib);
     } else if ((*each)->cancel_wanted) {
       resolve(*each, make_failure(FailureKind::cancelled, **each, "it was cancelled before it started"));

@@ -101,7 +101,7 @@ inline void Dispatcher::kill() {
     }
     if (slot.state() != SlotState::doomed) doom(slot, Doom::cancelled);
   });
-  if (kills_due_ != 0 && !driving_ && followers_ == 0) ensure_helper();  // somebody must hear of those workers
+  if (kills_due_ != 0) hand_over();  // somebody must hear of those workers
   wake();
   run_callbacks(lock);
 }

@@ -57,7 +57,10 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
 
 inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
   const Lock lock(mutex_);
-  if (Source* const source = find_source(id)) source->released = true;
+  if (Source* const source = find_source(id)) {
+    source->released = true;
+    ++released_snapshots_;
+  }
   try {
     supervise();
   } catch (...) {  // the next turn supervises again
@@ -186,6 +189,7 @@ inline void Dispatcher::supervise() {
   std::erase_if(sources_, [&](const auto& source) {
     const bool over =
         source->state == Source::State::ended && source->live == 0 && (!source->snapshot || source->outstanding == 0);
+    if (over && source->released) --released_snapshots_;
     if (over) buried_.push_back(std::move(source->impl));
     return over;
   });
@@ -209,10 +213,15 @@ inline void Dispatcher::supervise_main() {
   }
 }
 
-/// Destroys the sources that have ended, which waits for their servers to be reaped.
+/// Destroys the sources that have ended. One whose server still lives is killed; it is waited for in later turns.
 inline void Dispatcher::bury(Lock& lock) {
   if (buried_.empty()) return;
-  std::vector<std::unique_ptr<WorkerSource>> ended = std::exchange(buried_, {});
+  const auto living = std::partition(buried_.begin(), buried_.end(), [](const auto& source) {
+    source->leave_until({});
+    return source->ended();
+  });
+  std::vector<std::unique_ptr<WorkerSource>> ended(std::make_move_iterator(buried_.begin()), std::make_move_iterator(living));
+  buried_.erase(buried_.begin(), living);
   lock.unlock();
   ended.clear();
   lock.lock();

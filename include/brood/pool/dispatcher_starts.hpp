@@ -125,8 +125,8 @@ inline Slot* Dispatcher::start_worker(Source& source) {
     return nullptr;
   }
   slot->begin(std::move(*ends), source.id, time_after(options_.start_timeout));
-  slot_timers_.emplace(slot->deadline, slot->index, slot->generation);
   ++source.live;
+  if (slot->deadline != Clock::time_point::max()) slot_timers_.emplace(slot->deadline, slot->index, slot->generation);
   FrameHeader header;
   header.type = FrameType::setup;
   slot->post(header, std::move(setup));

@@ -16,37 +16,44 @@ inline TaskPtr Dispatcher::make_task() {
   return task;
 }
 
-inline void Dispatcher::accept(const TaskPtr& task, Caller caller) {
+inline void Dispatcher::require_room(const Task& task, Caller caller) const {
   if (closed_) {
     throw PoolClosed("the pool takes no more work: " + options_.name + " was closed, killed or is being destroyed");
   }
-  const std::uint64_t size = task->payload ? task->payload->size() : 0;
+  const std::uint64_t size = task.payload ? task.payload->size() : 0;
   const std::uint64_t limit = options_.max_pending_bytes;
   if (limit != 0 && caller == Caller::leaves && (size > limit || pending_bytes_ > limit - size)) {
-    throw QueueFull("the call of " + task->name.text() + " has " + std::to_string(size) + " bytes, and " +
+    throw QueueFull("the call of " + task.name.text() + " has " + std::to_string(size) + " bytes, and " +
                     std::to_string(pending_bytes_) + " bytes of calls are pending already; together that is more than " +
                     "PoolOptions::max_pending_bytes (" + std::to_string(limit) + "). " +
                     (size > limit ? "Raise the limit" : "Wait for a result, then submit again"));
   }
+}
+
+inline void Dispatcher::accept(const TaskPtr& task) noexcept {
   task->id = next_task_++;
-  task->charged = size;
-  pending_bytes_ += size;
+  task->charged = task->payload ? task->payload->size() : 0;
+  pending_bytes_ += task->charged;
   ++outstanding_;
 }
 
 inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
   Lock lock(mutex_);
-  accept(task, caller);
+  require_room(*task, caller);
   if (policy_.runs_inline) {
+    accept(task);
     lock.unlock();
     return run_inline(task, state);
   }
   if (task->source == 0) {
     queue_.push_back(task);
+    accept(task);
   } else if (Source* const source = find_source(task->source)) {
     source->queue.push_back(task);
+    accept(task);
     ++source->outstanding;
   } else {
+    accept(task);
     resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
   }
   supervise();
@@ -79,6 +86,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
 inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> failure) {
   assert(task->state != Task::State::resolved);
   if (task->state == Task::State::resolved) return;
+  callbacks_.reserve(callbacks_.size() + task->callbacks.size());  // nothing behind it throws
   task->state = Task::State::resolved;
   task->failure = std::move(failure);
   if (task->failure) {
@@ -208,6 +216,10 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     record.message = record.where + ": it ran longer than " + std::to_string(task->timeout / std::chrono::milliseconds(1)) +
                      " ms (TaskOptions::timeout, MapOptions::timeout or PoolOptions::task_timeout)" + item +
                      ", and was killed with its worker; only this task fails";
+  } else if (slot.doom == Doom::violated) {
+    record.kind = FailureKind::worker_died;
+    record.message = record.where + ": the worker was killed for what an earlier task in it had sent" + item +
+                     "; the worker is replaced";
   } else if (server_ended) {
     record.kind = FailureKind::worker_died;
     record.message = record.where + ": the worker ended with its server while it ran the task" + item + ": " +

@@ -137,7 +137,7 @@ inline void Dispatcher::receive(Slot& slot) {
   if (!slot.receiving) return;  // an event from before
   FrameHandler handler{*this, slot};
   try {
-    const bool ended = slot.receive({scratch_.get(), scratch_size}, handler, false);
+    const bool ended = slot.receive({scratch_.get(), scratch_size}, handler, 0);
     if (ended) {
       // whoever closes this pipe has ended, which its server is about to report, or can't answer any more
       poller_.remove(slot.ends.results.get());
@@ -194,11 +194,11 @@ inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::stri
 }
 
 /// Takes everything that a worker has sent, for one that has ended or is about to be killed.
-inline void Dispatcher::drain(Slot& slot) {
+inline void Dispatcher::drain(Slot& slot, bool ended) {
   if (!slot.receiving) return;
   FrameHandler handler{*this, slot};
   try {
-    slot.receive({scratch_.get(), scratch_size}, handler, true);
+    slot.receive({scratch_.get(), scratch_size}, handler, ended ? ~std::size_t{0} : pipe_capacity);
   } catch (...) {
     refused(slot);
   }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <concepts>
 #include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -84,17 +86,21 @@ class Pool {
       new std::shared_ptr<detail::Dispatcher>(std::move(dispatcher_));  // not ours to destroy
       return;
     }
-    try {
-      dispatcher_->close();
-      if (std::uncaught_exceptions() > exceptions_) {
-        dispatcher_->kill();
-      } else {
-        dispatcher_->wait_all();
+    for (int tries = 0; tries < 100; ++tries) {
+      try {
+        dispatcher_->close();
+        if (std::uncaught_exceptions() > exceptions_) {
+          dispatcher_->kill();
+        } else {
+          dispatcher_->wait_all();
+        }
+        dispatcher_->shut_down();
+        return;
+      } catch (...) {  // out of memory or descriptors: for a moment, most likely
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
       }
-      dispatcher_->shut_down();
-    } catch (...) {  // out of memory or descriptors
-      dispatcher_->give_up();
     }
+    dispatcher_->give_up();
   }
 
   /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under

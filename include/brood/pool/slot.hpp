@@ -245,10 +245,11 @@ class Slot {
     return false;
   }
 
-  /// Reads what the worker has sent and hands frames to the handler. Never waits. `all`: until nothing is left, for a
-  /// worker that has ended. Returns whether the pipe has ended. Throws what the handler throws.
+  /// Reads what the worker has sent and hands frames to the handler. Never waits. As long as there is
+  /// something, it goes on for `bytes`: without bound for a worker that has ended, else no longer than it has room to write
+  /// what it may write before the host looks again. Returns whether the pipe has ended. Throws what the handler throws.
   template <class Handler>
-  bool receive(std::span<std::byte> scratch, Handler& handler, bool all) {
+  bool receive(std::span<std::byte> scratch, Handler& handler, std::size_t bytes) {
     for (;;) {
       const auto direct = reader_.direct_target();
       const auto target = direct.empty() ? scratch : direct;
@@ -260,7 +261,8 @@ class Slot {
       } else {
         reader_.commit_direct(moved.bytes, handler);
       }
-      if (!all && moved.bytes < target.size()) return false;
+      bytes -= std::min(bytes, moved.bytes);
+      if (bytes == 0 && moved.bytes < target.size()) return false;
     }
   }
 

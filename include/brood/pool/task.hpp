@@ -63,6 +63,7 @@ struct Task {
   bool limited = false;          ///< its payload begins with limits of its own: its worker ends with it
   std::chrono::nanoseconds timeout{0};  ///< of the task, or of each item of a chunk; 0: none
   std::chrono::steady_clock::time_point assigned_at{};  ///< of a task with a timeout
+  unsigned unstarted_deaths = 0;  ///< how often the worker died that it was to be the next task of
   unsigned deaths = 0;         ///< how often its worker died under it
   unsigned retries = 0;        ///< left to the task, or to each item of a chunk
   unsigned first_retries = 0;  ///< of a chunk: left to its first item
