@@ -47,7 +47,7 @@ Surroundings look() {
   found.variable = variable != nullptr ? variable : "(none)";
   found.folder = std::filesystem::current_path().string();
   found.umask = ::umask(0);
-  ::umask(static_cast<mode_t>(found.umask));
+  ::umask(found.umask);
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   found.soft_files = files.rlim_cur;
