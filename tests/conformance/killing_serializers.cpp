@@ -90,7 +90,7 @@ struct brood::Serializer<app::Bytes> {
     bytes.is_result = reader.value<bool>();
     const bool here = bytes.step == (bytes.is_result ? app::Step::read_result : app::Step::read_argument);
     if (here && bytes.at == 0) app::befall(bytes.fault);
-    const std::size_t before = here ? static_cast<std::size_t>(bytes.at) : 0;
+    const std::size_t before = here ? bytes.at : 0;
     reader.raw(before);
     if (before != 0) app::befall(bytes.fault);
     for (const std::byte each : reader.raw(app::Bytes::size - before)) {
