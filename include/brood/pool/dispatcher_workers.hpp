@@ -184,11 +184,12 @@ inline void Dispatcher::unreadable(Slot& slot, const char* why) {
 inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::string& why) {
   poller_.remove(slot.ends.results.get());
   slot.receiving = false;
-  if (!slot.assigned.empty() && !slot.revoke(*slot.assigned.front())) {
-    const TaskPtr task = slot.assigned.front();
-    take_output(slot, *task);
+  const TaskPtr first = slot.assigned.empty() ? nullptr : slot.assigned.front();
+  revoke_unstarted(slot, 0);
+  if (first && !slot.assigned.empty() && slot.assigned.front() == first) {
+    take_output(slot, *first);
     remove_assigned(slot, 0);
-    resolve(task, make_failure(kind, *task, why + " (the worker was killed)", &slot));
+    resolve(first, make_failure(kind, *first, why + " (the worker was killed)", &slot));
   }
   if (slot.state() != SlotState::doomed) doom(slot, Doom::violated);
 }
