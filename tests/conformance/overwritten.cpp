@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Tasks that write over their worker's status page, and events of a worker that has been given up. Each task runs once and
 // resolves, whatever the page says then.
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -75,24 +74,39 @@ StatusPage& status_page() {
 
 enum class After : int { returns, aborts, exits };
 
-/// A task that fills its page with a byte.
-int overwrite(const std::string& runs, int byte, After after) {
-  Runs::count_one(runs);
-  std::memset(static_cast<void*>(&status_page()), byte, StatusPage::crash_offset);
+int end(After after) {
   if (after == After::aborts) std::abort();
   if (after == After::exits) ::_exit(0);
   return 7;
 }
 
+/// A task that fills its page with a byte.
+int overwrite(const std::string& runs, int byte, After after) {
+  Runs::count_one(runs);
+  std::memset(static_cast<void*>(&status_page()), byte, StatusPage::crash_offset);
+  return end(after);
+}
+
+/// Puts another word in the place of the claims of tasks that have started.
+void forge_claims(StatusPage::Claim claim) {
+  for (auto& each : status_page().claims) {
+    const std::uint64_t word = each.load();
+    if (word != StatusPage::claim_word(word >> 2, StatusPage::Claim::claimed)) continue;
+    each.store(StatusPage::claim_word(word >> 2, claim));
+  }
+}
+
+/// A task that says that the host has taken it back.
+int say_taken_back(const std::string& runs, After after) {
+  Runs::count_one(runs);
+  forge_claims(StatusPage::Claim::revoked);
+  return end(after);
+}
+
 /// A task that says that it has not been started, and dies.
 int deny_and_die(const std::string& runs) {
   Runs::count_one(runs);
-  for (auto& claim : status_page().claims) {
-    const std::uint64_t word = claim.load();
-    if (word == StatusPage::claim_word(word >> 2, StatusPage::Claim::claimed)) {
-      claim.store(StatusPage::claim_word(word >> 2, StatusPage::Claim::offered));
-    }
-  }
+  forge_claims(StatusPage::Claim::offered);
   ::raise(SIGKILL);
   return 0;
 }
@@ -114,6 +128,30 @@ int flood(const std::string& gate) {
   return 0;
 }
 
+/// Submits the task, with the path of its Runs as its first argument.
+template <class Policy, class Task, class... Args>
+void runs_once(After after, Task task, Args... args) {
+  const Runs runs;
+  brood::Pool<Policy> pool({.workers = 1});
+  CHECK(pool.submit(&add_one, 1).get() == 2);
+  auto future = pool.submit(task, runs.path(), args...);
+  auto behind = pool.submit(&add_one, 2);
+  const bool resolved = future.wait_for(20s);
+  CHECK(resolved);
+  if (!resolved) return pool.kill();
+  const auto outcome = future.outcome();
+  if (outcome) {
+    CHECK(*outcome == 7);
+    CHECK(after == After::returns);
+  } else {
+    const FailureKind kind = outcome.failure().kind();
+    CHECK_MESSAGE((kind == FailureKind::worker_died || (after == After::returns && kind == FailureKind::protocol)),
+                  outcome.failure().message());
+  }
+  CHECK(behind.get() == 3);
+  CHECK(runs.count() == 1);
+}
+
 /// Whether a thread of this process waits for events.
 bool somebody_polls() {
   for (const int thread : support::numbers_in("/proc/self/task")) {
@@ -132,34 +170,13 @@ bool somebody_polls() {
 
 TEST_CASE_TEMPLATE("a task that has written over its status page has run once, and resolves", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  for (const int byte : {0x00, 0x01, 0xff, 0xa5}) {
-    for (const After after : {After::returns, After::aborts, After::exits}) {
+  for (const After after : {After::returns, After::aborts, After::exits}) {
+    CAPTURE(static_cast<int>(after));
+    for (const int byte : {0x00, 0x01, 0xff, 0xa5}) {
       CAPTURE(byte);
-      CAPTURE(static_cast<int>(after));
-      const Runs runs;
-      brood::Pool<Policy> pool({.workers = 1});
-      CHECK(pool.submit(&add_one, 1).get() == 2);
-      auto future = pool.submit(&overwrite, runs.path(), byte, after);
-      auto behind = pool.submit(&add_one, 2);
-      const bool resolved = future.wait_for(20s);
-      CHECK(resolved);
-      if (!resolved) {
-        pool.kill();
-        continue;
-      }
-      CHECK(runs.count() == 1);
-      const auto outcome = future.outcome();
-      if (outcome) {
-        CHECK(*outcome == 7);
-        CHECK(after == After::returns);
-      } else {
-        const FailureKind kind = outcome.failure().kind();
-        CHECK_MESSAGE((kind == FailureKind::worker_died || (after == After::returns && kind == FailureKind::protocol)),
-                      outcome.failure().message());
-      }
-      CHECK(behind.get() == 3);
-      CHECK(runs.count() == 1);
+      runs_once<Policy>(after, &overwrite, byte, after);
     }
+    runs_once<Policy>(after, &say_taken_back, after);
   }
 }
 
@@ -196,26 +213,38 @@ TEST_CASE("nothing more is taken from a worker that broke the protocol, although
   const auto ran = support::run_in_child([] {
     const support::Gate gate;
     const auto hooks = std::make_shared<support::Hooks>();
-    bool first = true;
+    // Killing a worker without pidfd takes its source. That of the first one lets the second flood its pipe; kill() comes to
+    // the second one after that, reads what it has sent, and kills it, which waits until there is more.
+    hooks->heard = [&](brood::SourceEvent& event) { event.pidfd.reset(); };
+    int kills = 0;
     bool announced = false;
-    // Killing the first worker takes its source, for it has no pidfd; kill() comes to the second one after that.
-    hooks->heard = [&](brood::SourceEvent& event) {
-      if (event.kind == brood::SourceEvent::Kind::started && std::exchange(first, false)) event.pidfd.reset();
-    };
+    bool sent_more = false;
+    pid_t flooder = 0;
     hooks->killing = [&](brood::detail::Ticket) {
-      if (announced) return;
-      gate.open();
-      announced = support::eventually([] { return !somebody_polls(); });
+      ++kills;
+      const auto blocked = [&] {
+        const auto info = support::process_info(flooder);
+        return info && info->state == 'S';
+      };
+      if (kills == 1) {
+        gate.open();
+        announced = support::eventually([] { return !somebody_polls(); });
+      } else if (kills == 2) {
+        sent_more = support::eventually(blocked);
+      }
     };
     brood::Pool<support::HookedPolicy> pool({.workers = 2}, support::HookedPolicy{hooks});
     auto sleeping = pool.submit(&sleeps);
     if (!support::wait_until_running(pool, 1)) return 3;
     auto flooding = pool.submit(&flood, gate.path());
     if (!support::wait_until_running(pool, 2)) return 4;
+    for (const auto& worker : pool.stats().workers) {
+      if (worker.task == flooding.id()) flooder = worker.pid;
+    }
     if (!support::eventually([] { return somebody_polls(); })) return 5;  // the pool's helper
     pool.kill();
     const auto outcome = flooding.outcome();
-    if (!announced || outcome || sleeping.outcome()) return 6;
+    if (!announced || !sent_more || outcome || sleeping.outcome()) return 6;
     std::printf("%s", outcome.failure().message().c_str());
     return outcome.failure().kind() == FailureKind::protocol ? 0 : 7;
   });

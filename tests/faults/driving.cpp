@@ -54,6 +54,7 @@ TEST_CASE("a large call is sent although the watch on its pipe is refused") {
     CHECK(sent->wait_for(20s));
     CHECK(sent->get() == large);
     CHECK(board.hits() == 1);
+    CHECK(pool->stats().workers_died == 0);  // it did not have to be taken for one that takes no calls
   }
   SUBCASE("when it follows a call that another waits for") {
     const support::Gate gate;
@@ -66,6 +67,7 @@ TEST_CASE("a large call is sent although the watch on its pipe is refused") {
     CHECK(sent.wait_for(20s));
     CHECK(sent.get() == large);
     CHECK(board.hits() == 1);
+    CHECK(pool->stats().workers_died == 0);
   }
   SUBCASE("when only the pool's destructor waits for it") {
     const support::Gate gate;
@@ -138,6 +140,19 @@ TEST_CASE("a thread whose wait fails leaves the work of others to the helper") {
   CHECK(support::eventually([&] { return other.ready() && waited_for.ready(); }));  // nobody waits for them
   CHECK(other.get() == 2);
   CHECK(waited_for.get() == 1);
+}
+
+TEST_CASE("a pool's destructor whose wait fails goes on: what was accepted is done, and nothing is left") {
+  support::Board board;
+  const support::Leftovers audit;
+  auto pool = std::make_unique<brood::Pool<support::ForkServer>>(brood::PoolOptions{.workers = 1});
+  board.plan({refuses("pthread_create", EAGAIN, 1, ~std::uint64_t{0}),  // nobody else drives
+              refuses("epoll_wait", ENOMEM, 1, 3)});
+  auto future = pool->submit(&support::add_one, 1);
+  pool.reset();
+  CHECK(board.hits(1) == 3);
+  CHECK(future.ready());
+  if (future.ready()) CHECK(future.get() == 2);
 }
 
 TEST_CASE("the end of a pool that waits for a stopped worker makes few turns, also when a retry was cancelled") {
