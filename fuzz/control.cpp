@@ -151,7 +151,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::vector<std::string> preloads(now.in.below(3), "Preload");
   {
     const auto made = now.in.flag() ? LocalServer::Made::by_fork : LocalServer::Made::by_exec;
-    LocalServer source(server_pid, std::move(host), "Policy", preloads, made);
+    brood::LaunchOptions options;
+    options.kill_tree = now.in.flag();
+    options.capture_output = now.in.flag();
+    LocalServer source(server_pid, std::move(host), "Policy", preloads, made, options);
     while (!now.in.empty() && !listen(source)) use(source);
     fuzz::require(source.preloads().size() == preloads.size(), "Preloads come and go");
   }
