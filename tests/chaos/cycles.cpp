@@ -79,11 +79,13 @@ Report come_and_go(const std::string& name, const Options& options) {
   const auto began = Clock::now();
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> leak(nullptr, &std::fclose);
   pid_t child = 0;
+  pid_t orphan = 0;
   for (unsigned round = 0; round < options.rounds; ++round) {
     Watchdog::beat("a pool to live and end", round);
     wrong += live_once<Policy>(random) ? 0U : 1U;
     if (round == 0 && options.inject == "descriptor") leak.reset(std::fopen("/dev/null", "r"));
     if (round == 0 && options.inject == "process") child = fork_host([] {});
+    if (round == 0 && options.inject == "orphan") orphan = leave_orphan();
   }
   std::set<std::string> left = left_behind(before);
   if (options.judge_times) {  // nobody else uses it now
@@ -97,6 +99,7 @@ Report come_and_go(const std::string& name, const Options& options) {
   report.count("pools that did not do their work", wrong);
   report_left_behind(report, left);
   if (child != 0) ::waitpid(child, nullptr, 0);
+  if (orphan != 0) ::kill(orphan, SIGKILL);
   return report;
 }
 
@@ -105,7 +108,7 @@ Report come_and_go(const std::string& name, const Options& options) {
 Mode cycles() {
   Options defaults;
   defaults.rounds = 200;
-  return {"cycles", "N pools, one after the other", "rounds", "descriptor process", defaults, [](const Options& options) {
+  return {"cycles", "N pools, one after the other", "rounds", "descriptor process orphan", defaults, [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return come_and_go<Policy>(name, options); });
           }};
 }

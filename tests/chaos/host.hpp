@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,7 +22,9 @@
 
 #include <brood/brood.hpp>
 
+#include "chaos/ours.hpp"
 #include "chaos/watchdog.hpp"
+#include "support/child.hpp"
 #include "support/eventually.hpp"
 #include "support/proc.hpp"
 
@@ -42,8 +45,8 @@ inline std::set<std::string> belongings() {
   std::set<std::string> found;
   for (const std::string& each : support::own_descriptors()) found.insert("descriptor " + each);
   for (const auto& each : support::all_processes()) {
-    if (each.pid == ::getpid() || (each.parent != ::getpid() && each.group != ::getpgrp())) continue;
     if (each.state == 'Z' && each.parent != ::getpid()) continue;  // for init to reap
+    if (!is_ours(each)) continue;
     found.insert("process " + std::to_string(each.pid) + " (" + each.name + ", child of " + std::to_string(each.parent) + ")");
   }
   for (const int thread : support::numbers_in("/proc/self/task")) found.insert("thread " + std::to_string(thread));
@@ -121,13 +124,15 @@ inline bool signal_child_of(pid_t parent, pid_t pid, int signal = SIGKILL) {
   return info && info->parent == parent && info->state != 'Z' && brood::detail::signal_pidfd(pidfd.get(), signal);
 }
 
-/// A child that plays a host, in a process group of its own: whatever it starts can be found by its number.
+/// A child that plays a host, in a process group of its own, and with a mark of its own: whatever it starts can be found by
+/// its number.
 template <class Body>
 pid_t fork_host(Body body) {
   std::fflush(nullptr);
   const pid_t host = ::fork();
   if (host == 0) {
     ::setpgid(0, 0);
+    mark_host();
     brood::detail::helper_threads.store(0);  // they are the parent's
     Watchdog::one = nullptr;
     body();
@@ -136,6 +141,24 @@ pid_t fork_host(Body body) {
   }
   ::setpgid(host, host);  // whoever comes first
   return host;
+}
+
+/// A fault: a process that has left its parent, its group and its session, and never ends.
+inline pid_t leave_orphan() {
+  const support::Shared<std::atomic<pid_t>> orphan;
+  const pid_t between = ::fork();
+  if (between == 0) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::setsid();
+      *orphan = ::getpid();
+      for (;;) ::pause();
+    }
+    while (child > 0 && *orphan == 0) ::usleep(100);
+    ::_exit(0);
+  }
+  ::waitpid(between, nullptr, 0);
+  return *orphan;
 }
 
 /// The memory that a process has resident, in KiB; 0 when it is gone.

@@ -55,10 +55,11 @@ struct Notes {
 
 /// The host. Never returns: it is killed.
 template <class Policy>
-[[noreturn]] void play_host(State state, Notes& notes, bool leave_somebody) {
-  if (leave_somebody && ::fork() == 0) {
+[[noreturn]] void play_host(State state, Notes& notes, const std::string& inject) {
+  if (inject == "survivor" && ::fork() == 0) {
     for (;;) ::pause();
   }
+  if (inject == "daemon") leave_orphan();
   brood::Pool<Policy> pool({.workers = workers});
   std::vector<brood::Future<void>> futures;
   for (unsigned n = 0; n < workers; ++n) {
@@ -85,11 +86,12 @@ template <class Policy>
   for (;;) ::pause();
 }
 
-/// The processes of a host that was killed.
-std::vector<support::ProcessInfo> outliving(pid_t host) {
+/// The processes of a host that was killed, without the bystander.
+std::vector<support::ProcessInfo> outliving(pid_t host, pid_t bystander) {
   std::vector<support::ProcessInfo> found;
   for (auto& each : support::all_processes()) {
-    if (each.group == host && each.state != 'Z' && each.state != 'X') found.push_back(std::move(each));
+    if (each.state == 'Z' || each.state == 'X' || each.pid == bystander) continue;
+    if (each.group == host || is_marked(each.pid, host)) found.push_back(std::move(each));
   }
   return found;
 }
@@ -121,28 +123,29 @@ Report kill_hosts(const std::string& name, const Options& options) {
       Watchdog::beat(states[state], round);
       const support::Shared<Notes> notes;
       const pid_t host = fork_host(
-          [&] { play_host<Policy>(static_cast<State>(state), *notes, options.inject == "survivor" && state == 0); });
+          [&] { play_host<Policy>(static_cast<State>(state), *notes, state == 0 ? options.inject : std::string()); });
       if (static_cast<State>(state) == State::constructor) {
         std::this_thread::sleep_for(up_to(2 * up));
       } else {
         stillborn += support::eventually([&] { return notes->complete.load(); }) ? 0U : 1U;
         std::this_thread::sleep_for(up_to(2ms));
       }
-      if (options.inject == "survivor" && state == 0) std::this_thread::sleep_for(20ms);
+      if (!options.inject.empty() && state == 0) std::this_thread::sleep_for(20ms);
       ::kill(host, SIGKILL);
       const auto killed = Clock::now();
       ::waitpid(host, nullptr, 0);
+      const pid_t bystander = notes->bystander;
       const auto patience = options.judge_times ? 1s : 20s;
-      const bool gone = support::eventually([&] { return outliving(host).empty(); }, patience);
+      const bool gone = support::eventually([&] { return outliving(host, bystander).empty(); }, patience);
       times.push_back(ms_since(killed));
       if (!gone) {
         ++outlived;
-        for (const auto& each : outliving(host)) {
+        for (const auto& each : outliving(host, bystander)) {
           report.say(std::string(states[state]) + ": " + each.name + " (" + std::to_string(each.pid) + ") outlives its host");
+          ::kill(each.pid, SIGKILL);
         }
-        ::kill(-host, SIGKILL);
       }
-      if (const pid_t bystander = notes->bystander; bystander != 0) ::kill(bystander, SIGKILL);
+      if (bystander != 0) ::kill(bystander, SIGKILL);
     }
   }
   report.say(text("%u hosts killed in each of %zu states in %.1f s; the last process was gone after, p50 %.2f ms, p99 %.2f ms, "
@@ -161,7 +164,7 @@ Report kill_hosts(const std::string& name, const Options& options) {
 Mode host_death() {
   Options defaults;
   defaults.rounds = 20;
-  return {"host-death", "N hosts killed in each of six states; nothing may outlive them", "rounds", "survivor", defaults,
+  return {"host-death", "N hosts killed in each of six states; nothing may outlive them", "rounds", "survivor daemon", defaults,
           [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return kill_hosts<Policy>(name, options); });
           }};

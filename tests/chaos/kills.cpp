@@ -49,6 +49,10 @@ std::uint64_t work_twice(const std::string& path, std::size_t tasks, std::size_t
 std::uint64_t never() {
   for (;;) ::pause();
 }
+std::uint64_t ends() {
+  std::this_thread::sleep_for(300ms);
+  return 0;
+}
 std::uint64_t dies() {
   ::raise(SIGKILL);
   return 0;
@@ -153,22 +157,28 @@ class Killer {
  private:
   void run(brood::Pool<Policy>& pool, const Options& options, Periods periods) {
     std::mt19937 random(options.seed);
-    auto next_worker = Clock::now() + periods.worker;
-    auto next_server = Clock::now() + periods.server;
+    auto next_worker = Clock::now();  // the first that is busy; then one each period
+    auto next_server = Clock::now();
     while (!stopped_) {
       std::this_thread::sleep_for(200us);
-      if (options.kill_ms != 0 && Clock::now() >= next_worker) {
-        next_worker = Clock::now() + periods.worker;
+      if (options.kill_ms != 0 && options.inject != "spare" && Clock::now() >= next_worker) {
         const brood::PoolStats stats = pool.stats();
         std::vector<pid_t> busy;
         for (const auto& worker : stats.workers) {
           if (worker.state == brood::WorkerState::busy) busy.push_back(worker.pid);
         }
-        if (!busy.empty() && signal_child_of(stats.server_pid, busy[random() % busy.size()])) ++workers;
+        if (!busy.empty() && signal_child_of(stats.server_pid, busy[random() % busy.size()])) {
+          ++workers;
+          next_worker = Clock::now() + periods.worker;
+        }
       }
-      if (options.kill_server_ms != 0 && !brood::CopiesHost<Policy> && Clock::now() >= next_server) {
-        next_server = Clock::now() + periods.server;
-        if (const pid_t server = pool.stats().server_pid; server != 0 && signal_child_of(::getpid(), server)) ++servers;
+      if (options.kill_server_ms != 0 && !brood::CopiesHost<Policy> && options.inject != "spare-server" &&
+          Clock::now() >= next_server) {
+        const brood::PoolStats stats = pool.stats();
+        if (stats.running != 0 && stats.server_pid != 0 && signal_child_of(::getpid(), stats.server_pid)) {
+          ++servers;
+          next_server = Clock::now() + periods.server;
+        }
       }
     }
   }
@@ -177,15 +187,19 @@ class Killer {
   std::thread thread_;
 };
 
-/// From a kill to the moment at which the caller has the failure, in ms.
+struct Deaths {
+  std::vector<double> times;  ///< from a kill to the moment at which the caller has the failure, in ms
+  unsigned otherwise = 0;     ///< ends of tasks that were not the failure of a death
+};
+
 template <class Policy>
-std::vector<double> crash_latencies(unsigned deaths, bool late) {
+Deaths time_deaths(unsigned deaths, const std::string& inject) {
   brood::Pool<Policy> pool({.workers = 2});
   const Watched watched(pool);
-  std::vector<double> times;
+  Deaths found;
   for (unsigned round = 0; round < deaths; ++round) {
     Watchdog::beat("a killed worker's task to fail", round);
-    auto future = pool.submit(&never);
+    auto future = pool.submit(inject == "missed" ? &ends : &never);
     pid_t pid = 0;
     brood::PoolStats stats;
     support::eventually([&] {
@@ -196,12 +210,14 @@ std::vector<double> crash_latencies(unsigned deaths, bool late) {
       return pid != 0;
     });
     const auto killed = Clock::now();
-    signal_child_of(stats.server_pid, pid);
-    if (late) std::this_thread::sleep_for(100ms);
+    if (inject != "missed") signal_child_of(stats.server_pid, pid);
+    if (inject == "late") std::this_thread::sleep_for(100ms);
     future.wait();
-    times.push_back(ms_since(killed));
+    found.times.push_back(ms_since(killed));
+    const auto outcome = future.outcome();
+    found.otherwise += outcome || outcome.failure().kind() != brood::FailureKind::worker_died ? 1U : 0U;
   }
-  return times;
+  return found;
 }
 
 struct Counts {
@@ -283,7 +299,7 @@ Report storm(const std::string& name, const Options& options) {
   const auto began = Clock::now();
   const Counts counts = run_tasks<Policy>(options, periods);
   const double seconds = ms_since(began) / 1000;
-  const std::vector<double> latencies = crash_latencies<Policy>(options.rounds, options.inject == "late");
+  const Deaths deaths = time_deaths<Policy>(options.rounds, options.inject);
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> leak(nullptr, &std::fclose);
   if (options.inject == "leftover") leak.reset(std::fopen("/dev/null", "r"));
 
@@ -312,8 +328,13 @@ Report storm(const std::string& name, const Options& options) {
   report.count("wrong values", counts.wrong);
   report.count("failures (at most: kills)", counts.failed, counts.kills + counts.server_kills * options.workers);
   report.count("failed otherwise than by a death", counts.otherwise);
-  report.measure("a death is heard of, p50", percentile(latencies, 0.5), 50, "ms", options.judge_times);
-  report.measure("a death is heard of, p99", percentile(latencies, 0.99), 50, "ms", options.judge_times);
+  if (options.kill_ms != 0) report.need("workers killed", counts.kills);
+  if (options.kill_server_ms != 0 && !brood::CopiesHost<Policy>) report.need("servers killed", counts.server_kills);
+  if (options.rounds != 0) {
+    report.measure("a death is heard of, p50", percentile(deaths.times, 0.5), 50, "ms", options.judge_times);
+    report.measure("a death is heard of, p99", percentile(deaths.times, 0.99), 50, "ms", options.judge_times);
+    report.count("timed deaths heard of as something else", deaths.otherwise);
+  }
   report_left_behind(report, left_behind(before));
   return report;
 }
@@ -326,7 +347,8 @@ Mode kills() {
   defaults.rounds = 100;
   return {"kills", "N tasks while workers (--kill-ms) and servers (--kill-server-ms) are killed; --rounds: deaths timed",
           "tasks workers recycle kill-ms kill-server-ms rounds",
-          "unresolved unheard twice start wrong death otherwise late leftover", defaults, [](const Options& options) {
+          "unresolved unheard twice start wrong death otherwise spare spare-server late missed leftover", defaults,
+          [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return storm<Policy>(name, options); });
           }};
 }

@@ -19,6 +19,7 @@
 
 #include "chaos/host.hpp"
 #include "chaos/options.hpp"
+#include "chaos/ours.hpp"
 #include "chaos/watchdog.hpp"
 #include "support/child.hpp"
 
@@ -98,6 +99,7 @@ CommandLine read_options(const Mode& mode, int argc, char** argv) {
                             {"kill-ms", &options.kill_ms, false},
                             {"kill-server-ms", &options.kill_server_ms, false},
                             {"mib", &options.mib, false},
+                            {"jobs", &options.jobs, false},
                             {"seed", &options.seed, true},
                             {"patience", &options.patience, true}};
   for (int at = 2; at < argc; ++at) {
@@ -142,7 +144,8 @@ bool run(const Mode& mode, const CommandLine& line) {
 /// Whether the watchdog ends a program that hangs, and tells of the worker that it waits for.
 bool watchdog_barks() {
   const support::Ran ran = support::run_in_child([] {
-    ::setpgid(0, 0);  // it kills what is in its group
+    ::setpgid(0, 0);  // it kills what is in its group, or bears its mark
+    mark_host();
     brood::detail::helper_threads.store(0);
     const Watchdog watchdog{std::chrono::seconds(1)};
     brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 1});
@@ -171,6 +174,8 @@ bool self_test() {
     unsigned tasks;
     unsigned rounds;
     unsigned mib;
+    unsigned kill_ms = 0;
+    unsigned kill_server_ms = 0;
   };
   constexpr Case cases[] = {
       {"kills", "unresolved", "unresolved", 100, 0, 0},
@@ -180,6 +185,9 @@ bool self_test() {
       {"kills", "wrong", "wrong values", 100, 0, 0},
       {"kills", "death", "failures (at most: kills)", 100, 0, 0},
       {"kills", "otherwise", "failed otherwise than by a death", 100, 0, 0},
+      {"kills", "spare", "workers killed", 100, 0, 0, 1},
+      {"kills", "spare-server", "servers killed", 100, 0, 0, 0, 1},
+      {"kills", "missed", "timed deaths heard of as something else", 100, 1, 0},
       {"kills", "late", "a death is heard of, p99", 100, 2, 0},
       {"kills", "leftover", "left behind", 100, 0, 0},
       {"growth", "memory", "host's memory grows by", 2000, 0, 0},
@@ -187,14 +195,19 @@ bool self_test() {
       {"growth", "zombie", "zombies", 1000, 0, 0},
       {"growth", "failure", "failures too many or too few", 1000, 0, 0},
       {"deadlines", "late", "busy loop: late by, p99", 1, 0, 0},
+      {"deadlines", "unseen", "asleep: timed", 1, 0, 0},
       {"deadlines", "survivor", "not timed out", 1, 0, 0},
       {"deadlines", "bystander", "tasks behind them that failed", 1, 0, 0},
       {"shutdown", "slow", "a pool's end, longest", 0, 1, 1},
+      {"shutdown", "slow-kill", "a pool's end, longest", 0, 1, 1},
+      {"shutdown", "lost", "states not tried to the end", 0, 1, 1},
       {"shutdown", "unresolved", "unresolved", 0, 1, 1},
       {"shutdown", "leftover", "left behind", 0, 1, 1},
       {"host-death", "survivor", "hosts that something outlived", 0, 1, 0},
+      {"host-death", "daemon", "hosts that something outlived", 0, 1, 0},
       {"cycles", "descriptor", "left behind", 0, 5, 0},
       {"cycles", "process", "left behind", 0, 5, 0},
+      {"cycles", "orphan", "left behind", 0, 5, 0},
       {"dead-writes", "raw-write", "hosts ended by a signal", 0, 5, 1},
       {"dead-writes", "handler", "signal state changed", 0, 5, 1},
       {"sizes", "checksum", "payloads that differ", 0, 0, 1},
@@ -224,7 +237,8 @@ bool self_test() {
     options.rounds = each.rounds;
     options.mib = each.mib;
     options.workers = 2;
-    options.kill_ms = 0;
+    options.kill_ms = each.kill_ms;
+    options.kill_server_ms = each.kill_server_ms;
     options.patience = 1;
     options.judge_times = true;
     options.inject = each.fault;
@@ -244,13 +258,14 @@ bool self_test() {
 }  // namespace chaos
 
 int main(int argc, char** argv) try {
+  chaos::mark_run(argv);
   brood::init(argc, argv);
   const std::string_view name = argc > 1 ? argv[1] : "--help";
   if (name == "--help" || name == "-h") {
     chaos::print_usage(std::cout);
     return argc > 1 ? 0 : 2;
   }
-  ::setpgid(0, 0);  // orphans of ours can be told from the processes of others
+  ::setpgid(0, 0);
   ::signal(SIGPIPE, SIG_DFL);
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);

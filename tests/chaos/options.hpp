@@ -21,6 +21,7 @@ struct Options {
   unsigned kill_ms = 5;
   unsigned kill_server_ms = 0;
   unsigned mib = 0;
+  unsigned jobs = 1;  ///< hosts side by side
   unsigned seed = 1;
   unsigned patience = 60;    ///< seconds without progress
   bool judge_times = false;  ///< the machine is ours alone: times and memory can break a promise, too

@@ -16,11 +16,13 @@ namespace chaos {
 struct Mark {
   std::string name;
   double measured = 0;
-  double limit = 0;  ///< the most that keeps the promise
+  double limit = 0;  ///< the most that keeps the promise, or the least
   std::string unit;
   bool judged = true;
+  bool least = false;
 
-  bool kept() const noexcept { return !judged || measured <= limit; }
+  const char* bound() const noexcept { return least ? "at least" : "at most"; }
+  bool kept() const noexcept { return !judged || (least ? measured >= limit : measured <= limit); }
   const char* verdict() const noexcept { return !judged ? "not judged" : kept() ? "kept" : "BROKEN"; }
 };
 
@@ -48,11 +50,15 @@ class Report {
 
   /// At most so many of what may not happen: none, where nothing else is said.
   void count(std::string name, double measured, double limit = 0) {
-    marks_.push_back({std::move(name), measured, limit, "", true});
+    marks_.push_back({std::move(name), measured, limit, "", true, false});
+  }
+  /// At least so many of what must have happened: a promise that was not tried is not kept.
+  void need(std::string name, double measured, double limit = 1, bool judged = true) {
+    marks_.push_back({std::move(name), measured, limit, "", judged, true});
   }
   /// What depends on the machine: judged only when it is ours alone.
   void measure(std::string name, double measured, double limit, std::string unit, bool judged) {
-    marks_.push_back({std::move(name), measured, limit, std::move(unit), judged});
+    marks_.push_back({std::move(name), measured, limit, std::move(unit), judged, false});
   }
 
   bool kept() const {
@@ -66,7 +72,7 @@ class Report {
     std::printf("%s, %s, seed %u\n", mode_.c_str(), subject_.c_str(), seed_);
     for (const std::string& line : lines_) std::printf("  %s\n", line.c_str());
     for (const Mark& mark : marks_) {
-      std::printf("    %-42s %14s   at most %-12s %s\n", mark.name.c_str(), amount(mark.measured, mark.unit).c_str(),
+      std::printf("    %-42s %14s   %-8s %-12s %s\n", mark.name.c_str(), amount(mark.measured, mark.unit).c_str(), mark.bound(),
                   amount(mark.limit, mark.unit).c_str(), mark.verdict());
     }
     std::fflush(stdout);
@@ -79,8 +85,8 @@ class Report {
       char numbers[96];
       std::snprintf(numbers, sizeof numbers, R"("measured": %.6g, "limit": %.6g)", mark.measured, mark.limit);
       out << R"({"mode": ")" << mode_ << R"(", "subject": ")" << subject_ << R"(", "seed": )" << seed_ << R"(, "mark": ")"
-          << mark.name << R"(", )" << numbers << R"(, "unit": ")" << mark.unit << R"(", "verdict": ")" << mark.verdict()
-          << "\"}\n";
+          << mark.name << R"(", )" << numbers << R"(, "bound": ")" << mark.bound() << R"(", "unit": ")" << mark.unit
+          << R"(", "verdict": ")" << mark.verdict() << "\"}\n";
     }
     if (!out.flush()) throw std::ios_base::failure(path + " can't be written");
   }

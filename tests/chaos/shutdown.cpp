@@ -2,6 +2,7 @@
 // A pool's end, in every state that it may be in and in every way to end it: how long it takes, whether every future is
 // resolved, what is left.
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,25 +11,29 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <memory>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <brood/brood.hpp>
 
 #include "chaos/host.hpp"
 #include "chaos/options.hpp"
+#include "support/child.hpp"
 
 namespace chaos {
 namespace {
 
 constexpr auto grace = 100ms;
 constexpr double limit_ms = 100 + 1000;
+constexpr auto too_long = 1300ms;
 constexpr unsigned workers = 2;
 
 enum class State { idle, busy, writing, reading, crashed, stopped, starting, server_dead, server_stopped };
@@ -149,19 +154,16 @@ class Life {
   }
 
   void end() {
-    switch (way_) {
-      case Way::wait: pool_->wait(); break;
-      case Way::drop: break;
-      case Way::cancel: pool_->cancel_pending(); break;
-      case Way::kill: pool_->kill(); break;
-    }
     std::optional<brood::Pool<Policy>> other;  // a future of another pool, which does not end, is not resolved
     if (injected() == "unresolved") {
       other.emplace(brood::PoolOptions{.workers = 1});
       numbers_.push_back(other->submit(&spin, endless));
     }
+    if (way_ == Way::wait) pool_->wait();  // as long as the tasks need
     const auto began = Clock::now();
-    if (injected() == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(1300));
+    if (way_ == Way::cancel) pool_->cancel_pending();
+    if (way_ == Way::kill) kill();
+    if (injected() == "slow") std::this_thread::sleep_for(too_long);
     pool_.reset();
     ms = ms_since(began);
     for (const auto& future : numbers_) unresolved += future.ready() ? 0U : 1U;
@@ -169,8 +171,14 @@ class Life {
     if (other) other->kill();
   }
 
+  void kill() {
+    if (injected() == "slow-kill") std::this_thread::sleep_for(too_long);
+    pool_->kill();
+  }
+
   std::string_view injected() const {  // once is enough
-    return state_ == State::idle && way_ == Way::drop ? std::string_view(options_.inject) : std::string_view();
+    const Way way = options_.inject == "slow-kill" ? Way::kill : Way::drop;
+    return state_ == State::idle && way_ == way ? std::string_view(options_.inject) : std::string_view();
   }
 
   const Options& options_;
@@ -182,46 +190,113 @@ class Life {
   std::vector<brood::Future<std::vector<std::uint8_t>>> blobs_;
 };
 
+/// What the host of one state and way has to say.
+struct Findings {
+  std::atomic<double> longest = 0;
+  std::atomic<unsigned> rounds = 0;
+  std::atomic<unsigned> unresolved = 0;
+  std::atomic<unsigned> left_count = 0;
+  std::array<char, 4096> left{};  ///< what was left behind, a line each, as far as there is room
+  std::atomic<bool> complete = false;
+};
+constexpr std::size_t all_cases = states.size() * ways.size();
+using AllFindings = std::array<Findings, all_cases>;
+
+std::string name_of(std::size_t at) { return std::string(states[at / ways.size()]) + ", " + ways[at % ways.size()]; }
+
+template <class Policy>
+void end_pools_so(std::size_t at, const Options& options, Findings& found) {
+  const std::set<std::string> before = belongings();
+  std::mt19937 random(options.seed + static_cast<unsigned>(at));
+  if (options.inject == "leftover") static_cast<void>(!std::fopen("/dev/null", "r"));
+  if (options.inject == "lost") return;
+  for (unsigned round = 0; round < options.rounds; ++round) {
+    Life<Policy> life(options, static_cast<State>(at / ways.size()), static_cast<Way>(at % ways.size()), random);
+    life.run();
+    found.longest = std::max(found.longest.load(), life.ms);
+    found.unresolved += life.unresolved;
+    ++found.rounds;
+  }
+  std::string left;
+  for (const std::string& each : left_behind(before)) {
+    left += each + " since " + name_of(at) + '\n';
+    ++found.left_count;
+  }
+  left.copy(found.left.data(), found.left.size() - 1);
+  found.complete = true;
+}
+
+/// Needs a CPU all the time.
+bool transfers(std::size_t at) {
+  const auto state = static_cast<State>(at / ways.size());
+  return state == State::writing || state == State::reading;
+}
+
+/// Each state and way in a host of its own, some of them side by side: most wait more than they work. Of those that don't
+/// there is one at a time, for what is measured is not to be how they share the machine.
+template <class Policy>
+void try_all(std::size_t tried, const Options& options, AllFindings& found) {
+  std::vector<std::size_t> waiting(tried);
+  std::iota(waiting.begin(), waiting.end(), std::size_t{0});
+  std::partition(waiting.begin(), waiting.end(), &transfers);  // the longest first
+  std::vector<std::pair<pid_t, std::size_t>> hosts;
+  unsigned seen = ~0U;
+  while (!waiting.empty() || !hosts.empty()) {
+    const bool one_transfers = std::any_of(hosts.begin(), hosts.end(), [](const auto& host) { return transfers(host.second); });
+    const auto next =
+        std::find_if(waiting.begin(), waiting.end(), [&](std::size_t at) { return !transfers(at) || !one_transfers; });
+    if (next != waiting.end() && hosts.size() < std::max(options.jobs, 1U)) {
+      const std::size_t at = *next;
+      waiting.erase(next);
+      hosts.emplace_back(fork_host([&] { end_pools_so<Policy>(at, options, found[at]); }), at);
+      continue;
+    }
+    std::erase_if(hosts, [](const auto& host) { return ::waitpid(host.first, nullptr, WNOHANG) != 0; });
+    unsigned rounds = 0;
+    for (const Findings& each : found) rounds += each.rounds;
+    if (seen != rounds) Watchdog::beat("the next pool to end", rounds);
+    seen = rounds;
+    std::this_thread::sleep_for(1ms);
+  }
+}
+
 template <class Policy>
 Report end_pools(const std::string& name, const Options& options) {
   Report report("shutdown", name, options.seed);
-  std::set<std::string> before = belongings();
-  std::mt19937 random(options.seed);
+  const std::set<std::string> before = belongings();
+  const support::Shared<AllFindings> found;
+  const auto began = Clock::now();
+  const std::size_t tried = options.inject.empty() ? all_cases : ways.size();
+  try_all<Policy>(tried, options, *found);
+  report.say(text("%u rounds of each, %u MiB, stop_grace %lld ms, %u hosts side by side, in %.1f s; the longest end in ms:",
+                  options.rounds, options.mib, static_cast<long long>(grace.count()), options.jobs, ms_since(began) / 1000));
+  report.say(text("  %-16s%9s%9s%9s%9s", "", ways[0], ways[1], ways[2], ways[3]));
   double longest = 0;
   unsigned unresolved = 0;
-  std::set<std::string> left;
-  std::vector<std::string> rows;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> leak(nullptr, &std::fclose);
-  if (options.inject == "leftover") leak.reset(std::fopen("/dev/null", "r"));
-  const auto began = Clock::now();
-  const std::size_t tried = options.inject.empty() ? states.size() : 1;
-  for (std::size_t state = 0; state < tried; ++state) {
-    std::string row = text("  %-16s", states[state]);
-    for (std::size_t way = 0; way < ways.size(); ++way) {
-      double worst = 0;
-      for (unsigned round = 0; round < options.rounds; ++round) {
-        Watchdog::beat(states[state], way * 1'000'000 + round);
-        Life<Policy> life(options, static_cast<State>(state), static_cast<Way>(way), random);
-        life.run();
-        worst = std::max(worst, life.ms);
-        unresolved += life.unresolved;
-      }
-      for (const std::string& each : left_behind(before)) {
-        left.insert(each + " since " + states[state] + ", " + ways[way]);
-        before.insert(each);
-      }
-      longest = std::max(longest, worst);
-      row += text("%9.1f", worst);
+  unsigned incomplete = 0;
+  double left_count = 0;
+  std::string row;
+  for (std::size_t at = 0; at < tried; ++at) {
+    const Findings& each = (*found)[at];
+    if (at % ways.size() == 0) row = text("  %-16s", states[at / ways.size()]);
+    row += text("%9.1f", each.longest.load());
+    if (at % ways.size() == ways.size() - 1) report.say(row);
+    longest = std::max(longest, each.longest.load());
+    unresolved += each.unresolved;
+    left_count += each.left_count;
+    if (!each.complete) {
+      ++incomplete;
+      report.say(text("the host of %s ended in round %u", name_of(at).c_str(), each.rounds.load()));
     }
-    rows.push_back(row);
+    std::istringstream lines(each.left.data());
+    for (std::string line; std::getline(lines, line);) report.say("left behind: " + line);
   }
-  report.say(text("%u rounds of each, %u MiB, stop_grace %lld ms, in %.1f s; the longest end in ms:", options.rounds, options.mib,
-                  static_cast<long long>(grace.count()), ms_since(began) / 1000));
-  report.say(text("  %-16s%9s%9s%9s%9s", "", ways[0], ways[1], ways[2], ways[3]));
-  for (std::string& row : rows) report.say(std::move(row));
   report.measure("a pool's end, longest", longest, limit_ms, "ms", options.judge_times);
   report.count("unresolved", unresolved);
-  report_left_behind(report, left);
+  report.count("states not tried to the end", incomplete);
+  const std::set<std::string> left = left_behind(before);
+  for (const std::string& each : left) report.say("left behind: " + each);
+  report.count("left behind", left_count + static_cast<double>(left.size()));
   return report;
 }
 
@@ -231,8 +306,8 @@ Mode shutdown() {
   Options defaults;
   defaults.rounds = 5;
   defaults.mib = 64;
-  return {"shutdown", "N ends of a pool in each state (idle, busy, ... ) and way (wait, drop, cancel, kill)", "rounds mib",
-          "slow unresolved leftover", defaults, [](const Options& options) {
+  return {"shutdown", "N ends of a pool in each state (idle, busy, ... ) and way (wait, drop, cancel, kill)",
+          "rounds mib jobs", "slow slow-kill lost unresolved leftover", defaults, [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return end_pools<Policy>(name, options); });
           }};
 }

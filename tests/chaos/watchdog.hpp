@@ -20,6 +20,7 @@
 
 #include <brood/brood.hpp>
 
+#include "chaos/ours.hpp"
 #include "support/eventually.hpp"
 #include "support/proc.hpp"
 
@@ -108,12 +109,11 @@ class Watchdog {
     }
     for (const int thread : support::numbers_in("/proc/self/task")) tell("  thread", thread);
     for (const auto& each : support::all_processes()) {
-      if (each.pid == ::getpid() || (each.group != ::getpgrp() && each.parent != ::getpid())) continue;
-      tell(("  process, child of " + std::to_string(each.parent) + ',').c_str(), each.pid);
+      if (is_ours(each)) tell(("  process, child of " + std::to_string(each.parent) + ',').c_str(), each.pid);
     }
     std::fflush(stdout);
     for (const auto& each : support::all_processes()) {
-      if (each.pid != ::getpid() && (each.group == ::getpgrp() || each.parent == ::getpid())) ::kill(each.pid, SIGKILL);
+      if (is_ours(each)) ::kill(each.pid, SIGKILL);
     }
     std::_Exit(3);
   }
