@@ -24,7 +24,7 @@ constexpr std::size_t host_digits = 10;  ///< a mark ends with the number of the
 
 inline std::string host_number(pid_t host) {
   std::array<char, 16> text{};
-  std::snprintf(text.data(), text.size(), "%0*d", static_cast<int>(host_digits), static_cast<int>(host));
+  std::snprintf(text.data(), text.size(), "%0*d", static_cast<int>(host_digits), host);
   return text.data();
 }
 
