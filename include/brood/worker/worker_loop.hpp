@@ -104,6 +104,7 @@ class WorkerLoop {
         output_(std::move(channel.output)),
         status_(channel.status.get(), Inherit::yes),
         pid_(::getpid()) {
+    channel.status.reset();  // mapped for life: nothing of ours is open that tasks could write to, but the two pipes
     context_.page = &status_.page();
     context_.preloaded = &preloaded;
     context_.snapshot = snapshot;
