@@ -7,8 +7,11 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -112,6 +115,11 @@ TEST_CASE_TEMPLATE("a pool whose workers never come up is broken, with the cause
     CHECK_MESSAGE(stats.cause.find(said) != std::string::npos, stats.cause);
     CHECK_MESSAGE(futures[0].outcome().failure().message().find(said) != std::string::npos,
                   futures[0].outcome().failure().message());
+    CHECK_THROWS_WITH_AS(static_cast<void>(futures[9].get()),
+                         doctest::Contains("; the pool is broken (PoolStats::state): all that waited fails, and the next call has "
+                                           "one more try"),
+                         brood::LaunchError);
+    CHECK(stats.cause.find("the pool is broken") == std::string::npos);
 
     // broken: one try for what comes now, no more
     const std::uint64_t before = stats.workers_died;
@@ -181,6 +189,146 @@ TEST_CASE_TEMPLATE("TaskOptions::retries: a task that kills each of its workers 
   CHECK(runs_of(path, false) == 4);
   CHECK(pool.stats().state == brood::PoolState::running);
   ::unlink(path.c_str());
+}
+
+TEST_CASE_TEMPLATE("MapOptions::retries: an item that kills each of its workers is given up, and holds up no other", Policy,
+                   WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const std::string path = "/tmp/brood_runs_" + std::to_string(::getpid());
+  std::vector<std::pair<int, std::string>> items;
+  for (int n = 0; n < 30; ++n) items.emplace_back(n, path);
+  const auto body = [](int n, const std::string& file) { return n == 12 ? dies_for_ever(file) : n; };
+  const auto fits = [&](const std::vector<brood::Outcome<int>>& outcomes) {
+    REQUIRE(outcomes.size() == 30);
+    for (int n = 0; n < 30; ++n) {
+      const brood::Outcome<int>& outcome = outcomes[static_cast<std::size_t>(n)];
+      CAPTURE(n);
+      REQUIRE(outcome.has_value() == (n != 12));
+      if (outcome) CHECK(*outcome == n);
+    }
+    CHECK_THROWS_WITH_AS(static_cast<void>(outcomes[12].value()),
+                         doctest::Contains("only this item fails, the worker is replaced; it was run 4 times "
+                                           "(MapOptions::retries)"),
+                         brood::WorkerDied);
+    CHECK(runs_of(path, false) == 4);
+    ::unlink(path.c_str());
+  };
+  for (const std::size_t chunk : {1U, 13U, 30U}) {  // the item is a chunk's only one, its last, one in its middle
+    CAPTURE(chunk);
+    ::unlink(path.c_str());
+    brood::Pool<Policy> pool({.workers = 2});
+    fits(pool.try_map(body, items, {.chunk_size = chunk, .retries = 3}));
+    CHECK(pool.stats().done == 29);
+    CHECK(pool.stats().failed == 1);
+    CHECK(pool.stats().workers_died == 4);
+    if constexpr (brood::CopiesHost<Policy>) {
+      const int captured = 0;
+      fits(pool.try_map([&](int n, const std::string& file) { return body(n, file) + captured; }, items,
+                        {.chunk_size = chunk, .retries = 3}));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("MapOptions::retries: an item waits for its next try, longer each time, while the others are done", Policy,
+                   WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const std::string path = "/tmp/brood_runs_" + std::to_string(::getpid());
+  ::unlink(path.c_str());
+  std::vector<std::pair<int, std::string>> items;
+  for (int n = 0; n < 8; ++n) items.emplace_back(n, path);
+  brood::Pool<Policy> pool({.workers = 2});
+  std::thread closes([&] {
+    // seven tries take 1 + 2 + 4 + ... + 32 ms in pauses; by then all others are done
+    support::eventually([&] { return runs_of(path, false) >= 7 && pool.stats().done == 7; });
+    pool.kill();
+  });
+  const auto begin = std::chrono::steady_clock::now();
+  const auto map = [&] {
+    return pool.try_map([](int n, const std::string& file) { return n == 0 ? dies_for_ever(file) : n; }, items,
+                        {.chunk_size = 8, .retries = 1'000'000});
+  };
+  try {
+    const auto outcomes = map();
+    CHECK(outcomes[0].failure().kind() == brood::FailureKind::cancelled);
+    for (std::size_t n = 1; n < 8; ++n) CHECK(outcomes[n].value() == static_cast<int>(n));
+  } catch (const brood::PoolClosed&) {  // killed while the item was on its way back
+  }
+  closes.join();
+  CHECK(std::chrono::steady_clock::now() - begin >= 63ms);
+  ::unlink(path.c_str());
+}
+
+TEST_CASE("a call or a map that is too large says so, once, and which item it was") {
+  const support::Leftovers audit;
+  brood::PoolOptions options;
+  options.workers = 1;
+  options.max_message_bytes = 1000;
+  brood::Pool<brood::ForkPolicy> pool(options);
+  const auto length = [](const std::string& text) { return text.size(); };
+  const std::vector<std::string> items{"a", "b", std::string(2000, 'c')};
+  const std::string why = "it is 2008 bytes long, more than PoolOptions::max_message_bytes (1000); raise the limit, or pass a file "
+                          "name instead of its contents";
+  const auto text_of = [](auto call) -> std::string {
+    try {
+      call();
+    } catch (const brood::MessageTooLarge& error) {
+      return error.what();
+    }
+    return "no exception";
+  };
+  const std::string submitted = text_of([&] { pool.submit(length, items[2]); });
+  CHECK_MESSAGE(submitted.starts_with("the call of "), submitted);
+  CHECK_MESSAGE(submitted.find("), item") == std::string::npos, submitted);
+  const std::string mapped = text_of([&] { pool.map(length, items); });
+  CHECK_MESSAGE(mapped.ends_with(", item 2, can't be sent to a worker: " + why), mapped);
+  const std::string tried = pool.try_map(length, items)[2].failure().message();
+  CHECK(tried == mapped);
+  CHECK_MESSAGE(tried.find("lambda") == tried.rfind("lambda"), tried);
+  const std::string result = text_of([&] { pool.submit([](int size) { return std::string(size, 'r'); }, 3000).get(); });
+  CHECK_MESSAGE(result.ends_with(": its result is 3008 bytes long, more than PoolOptions::max_message_bytes (1000); raise the "
+                                 "limit or return less"), result);
+}
+
+TEST_CASE("PoolClosed says what the pool was: closed, killed or being destroyed; a name may be empty") {
+  const support::Leftovers audit;
+  const auto submits = [](auto& pool) { return [&pool] { static_cast<void>(pool.submit(&add_one, 1)); }; };
+  brood::Pool<brood::ForkPolicy> pool({.workers = 1, .name = "sums"});
+  pool.close();
+  CHECK_THROWS_WITH_AS(submits(pool)(), "the pool sums takes no more work: it was closed", brood::PoolClosed);
+  pool.kill();
+  CHECK_THROWS_WITH_AS(submits(pool)(), "the pool sums takes no more work: it was killed", brood::PoolClosed);
+  pool.close();
+  CHECK_THROWS_WITH_AS(submits(pool)(), "the pool sums takes no more work: it was killed", brood::PoolClosed);
+  const support::Gate gate;
+  auto nameless = std::make_unique<brood::Pool<brood::ForkPolicy>>(brood::PoolOptions{.workers = 1, .name = ""});
+  auto holds = nameless->submit(&support::wait_for_gate, gate.path(), 1);
+  brood::Pool<brood::ForkPolicy>& ending = *nameless;
+  std::thread destroys([&] { nameless.reset(); });
+  std::string text;
+  CHECK(support::eventually([&] {
+    try {
+      submits(ending)();
+    } catch (const brood::PoolClosed& error) {
+      text = error.what();
+    }
+    return !text.empty();
+  }));
+  gate.open();
+  destroys.join();
+  CHECK(holds.get() == 1);
+  CHECK(text == "the pool takes no more work: it is being destroyed");
+}
+
+TEST_CASE("options that let nothing work are refused by name") {
+  const support::Leftovers audit;
+  brood::PoolOptions options;
+  options.max_message_bytes = 0;
+  CHECK_THROWS_WITH_AS(brood::Pool<brood::ForkPolicy>{options}, doctest::Contains("PoolOptions::max_message_bytes is 0; "),
+                       std::invalid_argument);
+  options = {};
+  options.start_timeout = 0ms;
+  CHECK_THROWS_WITH_AS(brood::Pool<brood::InlinePolicy>{options}, doctest::Contains("PoolOptions::start_timeout is 0 ms; "),
+                       std::invalid_argument);
 }
 
 TEST_CASE_TEMPLATE("a task that waits for its next try can be cancelled, and goes with the pool", Policy, WORKER_POLICIES) {

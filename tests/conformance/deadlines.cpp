@@ -199,7 +199,9 @@ TEST_CASE_TEMPLATE("MapOptions::timeout ends one item, and no other", Policy, WO
       REQUIRE(outcomes[static_cast<std::size_t>(n)].has_value() == (n != 30 && n != 31));
     }
     CHECK(outcomes[30].failure().kind() == brood::FailureKind::timeout);
-    CHECK_MESSAGE(outcomes[31].failure().message().find("at item 31") != std::string::npos, outcomes[31].failure().message());
+    const std::string text = outcomes[31].failure().message();
+    CHECK_MESSAGE(text.find(", item 31 in worker ") != std::string::npos, text);
+    CHECK_MESSAGE(text.ends_with("and was killed with its worker; only this item fails"), text);
     CHECK_THROWS_AS(outcomes[31].value(), brood::TaskTimeout);
     CHECK(starts.count() == 100);
     CHECK_FALSE(starts.any_twice());
@@ -303,6 +305,10 @@ TEST_CASE_TEMPLATE("MapOptions::retries runs an item again whose worker died, an
     for (int n = 0; n < 50; ++n) CHECK(outcomes[static_cast<std::size_t>(n)].has_value() == (n != 21));
     CHECK(starts.count() == 3);
     CHECK(outcomes[21].failure().signal() == SIGKILL);
+    const std::string text = outcomes[21].failure().message();
+    CHECK_MESSAGE(text.find(", item 21 in worker ") != std::string::npos, text);
+    CHECK_MESSAGE(text.ends_with("while it ran the item; only this item fails, the worker is replaced; it was run 3 times "
+                                 "(MapOptions::retries)"), text);
     CHECK(pool.stats().done == 49);
     CHECK(pool.stats().failed == 1);
     CHECK(pool.stats().workers_died == 5);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <csetjmp>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -20,10 +21,19 @@
 
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/sanitizer.hpp"
 
 namespace {
 
 int add_one(int n) { return n + 1; }
+
+std::jmp_buf gone;  ///< into a frame that has returned
+
+void exits_on_return() {
+  if (setjmp(gone) != 0) ::_exit(33);
+}
+void goes_on_on_return() { static_cast<void>(!setjmp(gone)); }
+int jumps() { std::longjmp(gone, 1); }
 
 /// A pool in a task of a pool in a task ...; returns how deep it is.
 template <class Policy>
@@ -133,6 +143,43 @@ TEST_CASE_TEMPLATE("a task that writes to every descriptor fails alone", Policy,
                        brood::ProtocolError);
   CHECK(other.get() == 2);
   CHECK(pool.submit(&add_one, 1).get() == 2);
+}
+
+TEST_CASE_TEMPLATE("a task that becomes a daemon is WorkerDied: its worker has exited", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  for (int n = 0; n < 5; ++n) {
+    auto future = pool.submit([] { return ::daemon(1, 1); });
+    auto behind = pool.submit(&add_one, n);
+    const auto outcome = future.outcome();
+    REQUIRE_FALSE(outcome);
+    CHECK(outcome.failure().kind() == brood::FailureKind::worker_died);
+    CHECK(outcome.failure().status().describe() == "exited with code 0");
+    CHECK(behind.get() == n + 1);
+  }
+}  // the audit finds daemons that are left
+
+TEST_CASE_TEMPLATE("a task that jumps into a frame that has returned fails alone, whatever its worker does there", Policy,
+                   WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::PoolOptions options;
+  options.workers = 1;
+  for (const bool exits : {true, false}) {
+    CAPTURE(exits);
+    options.on_worker_start = exits ? &exits_on_return : &goes_on_on_return;
+    brood::Pool<Policy> pool(options);
+    for (int n = 0; n < 3; ++n) {
+      auto future = pool.submit({.timeout = std::chrono::seconds(2)}, &jumps);
+      auto behind = pool.submit(&add_one, n);
+      const auto outcome = future.outcome();
+      if (exits && !support::has_sanitizer) {
+        REQUIRE_FALSE(outcome);
+        CHECK(outcome.failure().status().describe() == "exited with code 33");
+      }
+      CHECK(behind.get() == n + 1);
+    }
+    CHECK(pool.stats().state == brood::PoolState::running);
+  }
 }
 
 TEST_CASE_TEMPLATE("a task may leave its session and have children of its own", Policy, WORKER_POLICIES) {

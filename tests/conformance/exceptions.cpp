@@ -293,7 +293,7 @@ TEST_CASE_TEMPLATE("what is no exception class arrives as TaskError", Policy, AL
   };
   CHECK(type_of(pool.submit([] { throw 42; })) == "int");
   CHECK(type_of(pool.submit([] { throw "text"; })) == "char const*");
-  CHECK(type_of(pool.submit([] { throw std::string("text"); })).find("basic_string") != std::string::npos);
+  CHECK(type_of(pool.submit([] { throw std::string("text"); })) == "std::string");
   CHECK(type_of(pool.submit([] { throw app::Enough(); })) == "app::Enough");
   CHECK(pool.submit([] { return 1; }).get() == 1);
 }

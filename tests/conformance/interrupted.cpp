@@ -46,16 +46,18 @@ TEST_CASE_TEMPLATE("a timer that interrupts every system call, in host and worke
     std::string large(std::size_t{1} << 20, 'x');
     const auto echo = [](std::string text) { return text; };
     std::vector<brood::Future<std::string>> futures;
+    std::vector<std::string> sent;
     for (int n = 0; n < 100; ++n) {
       large[static_cast<std::size_t>(n) * 1000] = static_cast<char>('a' + n % 26);
       if (n % 10 == 9) {
         if (pool.submit(echo, large).get() != large) return 1;
       } else {
         futures.push_back(pool.submit(echo, large));
+        sent.push_back(large);
       }
     }
-    for (auto& each : futures) {
-      if (each.get().size() != large.size()) return 2;
+    for (std::size_t n = 0; n < futures.size(); ++n) {
+      if (futures[n].get() != sent[n]) return 2;
     }
     if (pool.map(&add_one, std::vector<int>(5000)) != std::vector<int>(5000, 1)) return 3;
     const auto died = pool.submit([] { return ::raise(SIGKILL); }).outcome();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -46,9 +47,9 @@ inline void befall(Fault fault) {
   }
 }
 
-/// An argument whose destructor ends the worker, when the task has returned.
+/// An argument, or a result, whose destructor ends the worker, when the task has returned.
 struct Grenade {
-  bool armed = false;
+  bool armed = false;  // the host's are not
 
   Grenade() = default;
   explicit Grenade(bool is_armed) : armed(is_armed) {}
@@ -63,7 +64,7 @@ struct Grenade {
 
 template <>
 struct brood::Serializer<app::Grenade> {
-  static void write(brood::Writer& writer, const app::Grenade&) { writer.value(true); }
+  static void write(brood::Writer& writer, const app::Grenade& grenade) { writer.value(!grenade.armed); }
   static app::Grenade read(brood::Reader& reader) { return app::Grenade(reader.value<bool>()); }
 };
 
@@ -236,19 +237,43 @@ TEST_CASE_TEMPLATE("in map, a serializer that dies costs its item and no other",
   still_works(pool);
 }
 
-TEST_CASE_TEMPLATE("an argument whose destructor kills the worker: a value or WorkerDied, and the next task succeeds", Policy,
-                   WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("arguments and results are destroyed before the answer: a destructor that kills the worker is WorkerDied",
+                   Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  const auto fails = [&](auto future) {
+    const auto outcome = future.outcome();
+    REQUIRE_FALSE(outcome);
+    CHECK(outcome.failure().kind() == FailureKind::worker_died);
+    CHECK(outcome.failure().signal() == SIGKILL);
+    still_works(pool);
+  };
+  for (int n = 0; n < 20; ++n) {
+    fails(pool.submit([](const app::Grenade&, int k) { return k; }, app::Grenade(), n));
+    fails(pool.submit([](app::Grenade, int k) { return k; }, app::Grenade(), n));
+    fails(pool.submit([] { return app::Grenade(true); }));
+  }
+}
+
+TEST_CASE_TEMPLATE("an answer that was written whole stays, though the worker is killed right after it", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   for (int n = 0; n < 20; ++n) {
-    auto future = pool.submit([](const app::Grenade&, int k) { return k; }, app::Grenade(), n);
-    const auto first = future.outcome();
-    if (first) {
-      CHECK(first.value() == n);
-    } else {
-      CHECK(first.failure().signal() == SIGKILL);
-    }
-    CHECK(future.outcome().has_value() == first.has_value());  // it does not change its mind
+    const std::size_t size = n % 2 == 0 ? 8 : std::size_t{300} << 10;  // what fits into a pipe, and what does not
+    auto future = pool.submit(
+        [](std::size_t length) {
+          brood::detail::StatusPage* const page = brood::detail::require_context("a test").page;
+          std::thread([page] {
+            while (page->task.load(std::memory_order_acquire) != 0) std::this_thread::yield();  // until it has answered
+            ::raise(SIGKILL);
+          }).detach();
+          return std::string(length, 'v');
+        },
+        size);
+    const auto outcome = future.outcome();
+    REQUIRE_MESSAGE(outcome, outcome.failure().message());
+    CHECK(*outcome == std::string(size, 'v'));
+    REQUIRE(support::eventually([&] { return pool.stats().workers_died == static_cast<std::uint64_t>(n) + 1; }));
     still_works(pool);
   }
 }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -33,6 +34,13 @@ namespace {
 
 int add_one(int n) { return n + 1; }
 std::set<std::string> descriptors() { return support::own_descriptors(); }
+
+/// Pipes among them, without those of stdin, stdout and stderr.
+std::size_t own_pipes(const std::set<std::string>& all) {
+  return static_cast<std::size_t>(std::count_if(all.begin(), all.end(), [](const std::string& each) {
+    return each.find(" pipe:") != std::string::npos && std::stoi(each) > 2;
+  }));
+}
 
 /// Signal dispositions as a mask, without libc's two own signals.
 std::uint64_t mask(const std::string& field) {
@@ -206,18 +214,33 @@ TEST_CASE_TEMPLATE("a worker has its own descriptors and no other, whatever the 
     REQUIRE(support::wait_until_running(pool, workers - 1));
     for (int n = 0; n < 5; ++n) sizes.insert(pool.submit(&descriptors).get().size());
     if constexpr (!brood::CopiesHost<Policy>) {
-      std::set<int> numbers;
       const auto found = pool.submit([] { return support::numbers_in("/proc/self/fd"); }).get();
-      // the status page is mapped, its descriptor may be closed
-      CHECK(found.size() <= 6);
-      CHECK(found.size() >= 5);
+      CHECK(found.size() == 5);
       CHECK(found.contains(0));
       CHECK(found.contains(1));
       CHECK(found.contains(2));
+      CHECK(own_pipes(pool.submit(&descriptors).get()) == 2);
     }
     gate.open();
   }
   CHECK(sizes.size() == 1);
+}
+
+TEST_CASE("a forked worker has the descriptors that the host had when the pool was made, and its two pipes") {
+  const support::Leftovers audit;
+  const std::set<std::string> before = descriptors();
+  brood::Pool<brood::ForkPolicy> pool({.workers = 2});
+  for (int n = 0; n < 5; ++n) {
+    std::set<std::string> found = pool.submit(&descriptors).get();
+    found.erase("0 /dev/null");
+    std::vector<std::string> more;
+    std::set_difference(found.begin(), found.end(), before.begin(), before.end(), std::back_inserter(more));
+    CHECK(more.size() == 2);
+    CHECK(own_pipes({more.begin(), more.end()}) == 2);
+    std::set<std::string> less;
+    std::set_difference(before.begin(), before.end(), found.begin(), found.end(), std::inserter(less, less.end()));
+    CHECK(std::all_of(less.begin(), less.end(), [](const std::string& each) { return each.starts_with("0 "); }));
+  }
 }
 
 TEST_CASE_TEMPLATE("what the host has open does not reach exec'ed children", Policy, brood::SpawnPolicy, support::ForkServer,
@@ -230,7 +253,7 @@ TEST_CASE_TEMPLATE("what the host has open does not reach exec'ed children", Pol
     for (const std::string& each : pool.submit(&descriptors).get()) CHECK(each.find("/etc/passwd") == std::string::npos);
     pool.map(&add_one, std::vector<int>(50));
     for (const auto& worker : pool.stats().workers) {
-      CHECK(support::numbers_in("/proc/" + std::to_string(worker.pid) + "/fd").size() <= 6);
+      CHECK(support::numbers_in("/proc/" + std::to_string(worker.pid) + "/fd").size() == 5);
     }
   }
   ::close(leaky);

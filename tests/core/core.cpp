@@ -37,7 +37,31 @@ TEST_CASE("ExitStatus tells exited, signaled and unknown apart") {
   CHECK_FALSE(unknown.exited());
   CHECK_FALSE(unknown.signaled());
   CHECK(unknown.wait_word() == -1);
-  CHECK(unknown.describe() == "ended in a way that nobody saw");
+  CHECK(unknown.describe() == "ended unseen, or not at all");
+}
+
+TEST_CASE("readable_name: one form for what compilers and demanglers write in several") {
+  using brood::detail::readable_name;
+  CHECK(readable_name("std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >") == "std::string");
+  CHECK(readable_name("std::__cxx11::basic_string<char>") == "std::string");
+  CHECK(readable_name("std::vector<std::__cxx11::basic_string<char>, int>") == "std::vector<std::string, int>");
+  CHECK(readable_name("std::ios_base::failure[abi:cxx11]") == "std::ios_base::failure");
+  CHECK(readable_name("std::__cxx11::to_string[abi:cxx11](int)") == "std::to_string(int)");
+  CHECK(readable_name("app::run()::{lambda(int)#1}::operator()(int) const") == "app::run()::<lambda(int)>::operator()(int) const");
+  CHECK(readable_name("app::run()::<lambda(int)>") == "app::run()::<lambda(int)>");
+  CHECK(readable_name("f()::{lambda(g()::{lambda()#12})#2}::x") == "f()::<lambda(g()::<lambda()>)>::x");
+  CHECK(readable_name("{lambda(") == "{lambda(");
+  CHECK(readable_name("a{lambda()}b") == "a{lambda()}b");
+  CHECK(readable_name("") == "");
+  const auto length = [](const std::string&) { return 0; };
+  const std::string from_compiler = readable_name(std::string(brood::detail::type_name<decltype(length)>()));
+  const std::string from_demangler = readable_name(brood::detail::demangled(typeid(length).name()));
+  CHECK(from_demangler.ends_with("<lambda(std::string const&)>"));
+#ifndef __clang__
+  CHECK(from_compiler.ends_with("<lambda(const std::string&)>"));
+#else
+  CHECK(from_compiler.find("lambda at ") != std::string::npos);
+#endif
 }
 
 TEST_CASE("ExitStatus::from_siginfo equals what wait says") {

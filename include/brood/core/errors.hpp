@@ -75,7 +75,7 @@ class WorkerDied : public Error {
              std::shared_ptr<const detail::Circumstances> known = std::make_shared<const detail::Circumstances>())
       : Error(message), status_(status), pid_(pid), task_(task), known_(std::move(known)) {}
 
-  /// How the worker ended; `known()` is false when nobody saw it.
+  /// How the worker ended; not known() when nobody saw it.
   ExitStatus status() const noexcept { return status_; }
   /// The signal that ended the worker, 0 when none did.
   int signal() const noexcept { return status_.signaled() ? status_.signal() : 0; }
@@ -89,7 +89,8 @@ class WorkerDied : public Error {
   bool out_of_memory() const noexcept { return known_->out_of_memory; }
   /// The last of what the task wrote to stdout and stderr, under Output::capture.
   const std::string& captured_output() const noexcept { return known_->output; }
-  /// Where it crashed, one frame a line, the innermost first; empty when it did not crash or PoolOptions::backtraces is off.
+  /// Where it crashed, one frame a line, the innermost first; empty when it did not crash, when PoolOptions::backtraces is off,
+  /// and with glibc before 2.35.
   const std::string& backtrace() const noexcept { return known_->backtrace; }
 
  private:

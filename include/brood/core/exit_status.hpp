@@ -9,11 +9,11 @@
 
 namespace brood {
 
-/// How a process ended: it exited with a code, a signal ended it, or nobody can tell (another part of the program
-/// reaped it, or the process that was to report it died too).
+/// How a process ended: it exited with a code, a signal ended it, or that is unknown: another part of the program reaped
+/// it, the process that was to report it died too, or none ended at all.
 class ExitStatus {
  public:
-  /// An end that nobody saw.
+  /// An end that nobody saw, or none.
   constexpr ExitStatus() noexcept = default;
 
   /// From the status word of wait(2).
@@ -41,10 +41,10 @@ class ExitStatus {
   /// Whether a core dump was written.
   constexpr bool dumped_core() const noexcept { return signaled() && WCOREDUMP(status_); }
 
-  /// "exited with code 3", "was killed by signal 11 (SIGSEGV, Segmentation fault)", "ended in a way that nobody saw".
+  /// "exited with code 3", "was killed by signal 11 (SIGSEGV, Segmentation fault)", "ended unseen, or not at all".
   std::string describe() const {
     if (exited()) return "exited with code " + std::to_string(code());
-    if (!signaled()) return "ended in a way that nobody saw";
+    if (!signaled()) return "ended unseen, or not at all";
     const char* name = sigabbrev_np(signal());
     const char* meaning = sigdescr_np(signal());
     std::string text = "was killed by signal " + std::to_string(signal());

@@ -51,4 +51,25 @@ inline std::string demangled(const char* mangled) {
   return status == 0 && text ? std::string(text.get()) : std::string(mangled);
 }
 
+/// A type's or a function's name for messages, whichever compiler it comes from: std::string is called that, the ABI's
+/// marks are left out, and a lambda is <lambda(int)>. Names that are compared are not to be changed like this.
+inline std::string readable_name(std::string name) {
+  const auto replace_all = [&](std::string_view what, std::string_view by) {
+    for (std::size_t at = 0; (at = name.find(what, at)) != std::string::npos; at += by.size()) name.replace(at, what.size(), by);
+  };
+  replace_all("std::__cxx11::", "std::");
+  replace_all("[abi:cxx11]", "");
+  replace_all("std::basic_string<char, std::char_traits<char>, std::allocator<char> >", "std::string");
+  replace_all("std::basic_string<char, std::char_traits<char>, std::allocator<char>>", "std::string");
+  replace_all("std::basic_string<char>", "std::string");
+  for (std::size_t start = 0; (start = name.rfind("{lambda(")) != std::string::npos;) {  // the inner ones first
+    const std::size_t end = name.find('}', start);
+    const std::size_t number = end == std::string::npos ? end : name.rfind(")#", end);
+    if (number == std::string::npos || number < start) break;
+    name.replace(number + 1, end - number, ">");
+    name[start] = '<';
+  }
+  return name;
+}
+
 }  // namespace brood::detail

@@ -123,7 +123,7 @@ class ElfFile {
     if (!copy(names.sh_offset + best.name, text.data(), room) || text[0] == '\0') return;
     best.named = true;
     best.wanted->start = best.start;
-    best.wanted->name = demangled(text.data());
+    best.wanted->name = readable_name(demangled(text.data()));
     if (best.wanted->name.size() > max_shown) best.wanted->name.replace(max_shown, std::string::npos, "...");
   }
 

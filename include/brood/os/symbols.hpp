@@ -46,7 +46,7 @@ inline std::string find_symbol(std::span<const std::byte> file, std::uint64_t of
       if (name >= file.size()) return {};
       const auto* const text = reinterpret_cast<const char*>(file.data() + name);
       if (::strnlen(text, file.size() - name) == file.size() - name) return {};
-      return demangled(text);
+      return readable_name(demangled(text));
     }
   }
   return {};

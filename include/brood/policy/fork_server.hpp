@@ -88,7 +88,7 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
     Writer thrown;
     write_exception(thrown, std::current_exception());
     const ExceptionSummary summary = summarize_exception(thrown.view());
-    give_up("its constructor threw " + summary.type + (summary.said.empty() ? "" : ": " + summary.said));
+    give_up("its constructor threw " + readable_name(summary.type) + (summary.said.empty() ? "" : ": " + summary.said));
   }
   const std::uint64_t time = monotonic_ns() - started;
   std::vector<std::string> running = extra_threads(threads, rules.allow_threads ? 10 : 100);

@@ -48,6 +48,12 @@ inline void check_options(const PoolOptions& options) {
   check_time("PoolOptions::task_timeout", options.task_timeout);
   check_time("PoolOptions::start_timeout", options.start_timeout);
   check_time("PoolOptions::stop_grace", options.stop_grace);
+  if (options.start_timeout.count() == 0) {
+    refuse_option("PoolOptions::start_timeout", "0 ms", "nothing comes up in no time; milliseconds::max() is no limit at all");
+  }
+  if (options.max_message_bytes == 0) {
+    refuse_option("PoolOptions::max_message_bytes", "0", "no call fits into that; leave it out for a limit that nobody meets");
+  }
   check_limits("PoolOptions::limits", options.limits);
 }
 

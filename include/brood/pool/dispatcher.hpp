@@ -111,7 +111,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   bool cancel(const TaskPtr& task);
   /// Cancels the task unless a worker has started it.
   void cancel_unstarted(const TaskPtr& task);
-  void close();
+  /// Why no more work is taken; a later one counts more.
+  enum class Closing : std::uint8_t { open, closed, killed, destroyed };
+  void close(Closing why = Closing::closed);
   void cancel_pending();
   void kill();
   PoolStats stats();
@@ -220,6 +222,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::shared_ptr<const Bytes> make_setup(std::uint32_t index) const;
   void start_failed(Source& source, const std::exception_ptr& cause);
   void fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause);
+  static std::exception_ptr told_as_broken(const std::exception_ptr& cause);
 
   // one worker: dispatcher_workers.hpp
   Slot* find_slot(std::uint32_t index, std::uint64_t generation);
@@ -270,6 +273,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   static void salvage_items(const Slot& slot, Task& task);
   void resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib);
   void run_again(const TaskPtr& task);
+  void delay(const TaskPtr& task);
   void queue_due_retries();
 
   // what the pool asks for: dispatcher_requests.hpp
@@ -278,13 +282,14 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void cancel_queued(const std::string& why);
 
   // tasks: dispatcher_tasks.hpp
+  void require_open() const;
   void require_room(const Task& task, Caller caller) const;
   void accept(const TaskPtr& task) noexcept;
   void wake() noexcept;
   void resolve(const TaskPtr& task, std::optional<Failure> failure);
   void run_inline(const TaskPtr& task, const void* state);
   Failure make_failure(FailureKind kind, const Task& task, const std::string& what, const Slot* slot = nullptr) const;
-  static std::string where(const Task& task, const Slot* slot);
+  static std::string where(const Task& task, const Slot* slot, std::optional<std::uint64_t> item = {});
   static std::string text_of(const std::exception_ptr& cause);
   static std::string tell_crash(const Slot& slot, ExitStatus status, Circumstances& known);
   std::string tell_memory(const Slot& slot, ExitStatus status, Circumstances& known);
@@ -329,7 +334,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::uint64_t average_run_ns_ = 0;
   bool measured_ = false;
   std::size_t tombstones_ = 0;  ///< cancelled tasks that are still in queue_
-  bool closed_ = false;
+  Closing closing_ = Closing::open;  ///< never goes back
   bool shut_down_ = false;  ///< shutting down has begun
   bool ended_ = false;      ///< and is done
   bool leave_when_idle_ = false;

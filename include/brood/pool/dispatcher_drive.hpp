@@ -248,7 +248,7 @@ inline void Dispatcher::help() {
 
 inline void Dispatcher::shut_down() {
   Lock lock(mutex_);
-  closed_ = true;
+  closing_ = Closing::destroyed;
   if (ended_) return;
   shut_down_ = true;
   queue_.clear();  // cancelled tasks that nobody passed over: they hold this dispatcher, and their times are over
@@ -311,7 +311,7 @@ inline void Dispatcher::give_up() noexcept {
 
 inline void Dispatcher::shut_down_when_idle() {
   const Lock lock(mutex_);
-  closed_ = true;
+  closing_ = Closing::destroyed;
   leave_when_idle_ = true;
   ensure_helper();
   helper_cv_.notify_all();

@@ -66,9 +66,9 @@ inline bool Dispatcher::cancel_locked(const TaskPtr& task) {
   return true;
 }
 
-inline void Dispatcher::close() {
+inline void Dispatcher::close(Closing why) {
   const Lock lock(mutex_);
-  closed_ = true;
+  closing_ = std::max(closing_, why);
 }
 
 inline void Dispatcher::cancel_pending() {
@@ -89,15 +89,15 @@ inline void Dispatcher::cancel_queued(const std::string& why) {
 
 inline void Dispatcher::kill() {
   Lock lock(mutex_);
-  closed_ = true;
-  cancel_queued("the pool was killed before it started");
+  closing_ = std::max(closing_, Closing::killed);
+  cancel_queued("the pool was killed before the task had started");
   each_slot([&](Slot& slot) {
     drain(slot);  // a result that was written whole wins
     while (!slot.assigned.empty()) {
       const TaskPtr task = slot.assigned.front();
       take_output(slot, *task);
       remove_assigned(slot, 0);
-      resolve(task, make_failure(FailureKind::cancelled, *task, "the pool was killed while it ran", &slot));
+      resolve(task, make_failure(FailureKind::cancelled, *task, "the pool was killed while the task ran", &slot));
     }
     if (slot.state() != SlotState::doomed) doom(slot, Doom::cancelled);
   });
@@ -137,7 +137,7 @@ inline PoolStats Dispatcher::stats() {
     }
     stats.workers.push_back(worker);
   });
-  stats.state = closed_ ? PoolState::closed : broken_ ? PoolState::broken : PoolState::running;
+  stats.state = closing_ != Closing::open ? PoolState::closed : broken_ ? PoolState::broken : PoolState::running;
   if (broken_) stats.cause = text_of(broken_);
   stats.queued = outstanding_ - stats.running;
   stats.done = done_;

@@ -51,7 +51,7 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   wanted.snapshot = state;
   wanted.kill_tree = options_.kill_tree;
   const Lock lock(mutex_);
-  if (closed_) throw PoolClosed("the pool takes no more work: it was closed, killed or is being destroyed");
+  require_open();
   return add_source(policy_.launch(wanted), true);
 }
 
@@ -202,7 +202,7 @@ inline void Dispatcher::supervise_main() {
   if (final && launch_failure_) {
     broken_ = launch_failure_;
     if (policy_.relaunchable) launch_failures_ = max_launch_failures - 1;
-    return fail_queue(queue_, launch_failure_);
+    return fail_queue(queue_, policy_.relaunchable ? told_as_broken(launch_failure_) : launch_failure_);
   }
   if (Clock::now() < retry_at_) return;
   try {

@@ -163,10 +163,27 @@ inline void Dispatcher::start_failed(Source& source, const std::exception_ptr& c
   if (source.snapshot) {
     start_failures_ = 0;
     retry_at_ = {};
-  } else {
-    broken_ = cause;  // start_failures_ stays: later work has one try
+    return fail_queue(source.queue, cause);
   }
-  fail_queue(source.snapshot ? source.queue : queue_, cause);
+  broken_ = cause;  // start_failures_ stays: later work has one try
+  fail_queue(queue_, told_as_broken(cause));
+}
+
+/// Why a pool is broken, for the calls that fail with it.
+inline std::exception_ptr Dispatcher::told_as_broken(const std::exception_ptr& cause) {
+  const std::string advice = "; the pool is broken (PoolStats::state): all that waited fails, and the next call has one more try, "
+                             "which mends it if it works";
+  try {
+    std::rethrow_exception(cause);
+  } catch (const LaunchError& error) {
+    return std::make_exception_ptr(LaunchError(error.what() + advice, error.stage(), error.error()));
+  } catch (const PreloadError& error) {
+    return std::make_exception_ptr(PreloadError(error.what() + advice, error.preload()));
+  } catch (const ImageMismatch& error) {
+    return std::make_exception_ptr(ImageMismatch(error.what() + advice));
+  } catch (...) {
+    return cause;
+  }
 }
 
 inline std::string Dispatcher::text_of(const std::exception_ptr& cause) {

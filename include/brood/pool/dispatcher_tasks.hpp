@@ -16,14 +16,20 @@ inline TaskPtr Dispatcher::make_task() {
   return task;
 }
 
+inline void Dispatcher::require_open() const {
+  if (closing_ == Closing::open) return;
+  throw PoolClosed("the pool " + options_.name + (options_.name.empty() ? "" : " ") + "takes no more work: " +
+                   (closing_ == Closing::closed   ? "it was closed"
+                    : closing_ == Closing::killed ? "it was killed"
+                                                  : "it is being destroyed"));
+}
+
 inline void Dispatcher::require_room(const Task& task, Caller caller) const {
-  if (closed_) {
-    throw PoolClosed("the pool takes no more work: " + options_.name + " was closed, killed or is being destroyed");
-  }
+  require_open();
   const std::uint64_t size = task.payload ? task.payload->size() : 0;
   const std::uint64_t limit = options_.max_pending_bytes;
   if (limit != 0 && caller == Caller::leaves && (size > limit || pending_bytes_ > limit - size)) {
-    throw QueueFull("the call of " + task.name.text() + " has " + std::to_string(size) + " bytes, and " +
+    throw QueueFull("the call of " + task.name.text() + " is " + std::to_string(size) + " bytes long, and " +
                     std::to_string(pending_bytes_) + " bytes of calls are pending already; together that is more than " +
                     "PoolOptions::max_pending_bytes (" + std::to_string(limit) + "). " +
                     (size > limit ? "Raise the limit" : "Wait for a result, then submit again"));
@@ -45,11 +51,15 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
     lock.unlock();
     return run_inline(task, state);
   }
+  const auto put_into = [&](std::deque<TaskPtr>& queue) {
+    if (task->deaths != 0) return delay(task);
+    queue.push_back(task);
+  };
   if (task->source == 0) {
-    queue_.push_back(task);
+    put_into(queue_);
     accept(task);
   } else if (Source* const source = find_source(task->source)) {
-    source->queue.push_back(task);
+    put_into(source->queue);
     accept(task);
     ++source->outstanding;
   } else {
@@ -124,8 +134,8 @@ inline void Dispatcher::count_refused_item() {
   ++failed_;
 }
 
-inline std::string Dispatcher::where(const Task& task, const Slot* slot) {
-  std::string text = task.text();
+inline std::string Dispatcher::where(const Task& task, const Slot* slot, std::optional<std::uint64_t> item) {
+  std::string text = item ? task.text(*item) : task.text();
   if (slot != nullptr && slot->pid != 0) text += " in worker " + std::to_string(slot->pid);
   return text;
 }
@@ -200,12 +210,13 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
   const bool killed = !status.known() || (status.signaled() && status.signal() == SIGKILL);
   const Source* const source = find_source(slot.source);
   const bool server_ended = killed && slot.doom == Doom::none && source != nullptr && source->state == Source::State::ended;
-  const std::string item = task->items != 0 ? ", at item " + std::to_string(task->first_item + task->items_done) : "";
+  const bool chunk = task->items != 0;
+  const std::string thing = chunk ? "item" : "task";
   FailureRecord record;
   record.task = task->id;
   record.pid = slot.pid;
   record.status = status;
-  record.where = where(*task, &slot);
+  record.where = where(*task, &slot, chunk ? std::optional(task->first_item + task->items_done) : std::nullopt);
   record.known = task->circumstances();
   record.known.peak_rss_kib = peak_rss_kib;
   if (task->cancel_wanted) {
@@ -214,15 +225,15 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
   } else if (task->timed_out && killed) {
     record.kind = FailureKind::timeout;
     record.message = record.where + ": it ran longer than " + std::to_string(task->timeout / std::chrono::milliseconds(1)) +
-                     " ms (TaskOptions::timeout, MapOptions::timeout or PoolOptions::task_timeout)" + item +
-                     ", and was killed with its worker; only this task fails";
+                     " ms (TaskOptions::timeout, MapOptions::timeout or PoolOptions::task_timeout), and was killed with its "
+                     "worker; only this " + thing + " fails";
   } else if (slot.doom == Doom::violated) {
     record.kind = FailureKind::worker_died;
-    record.message = record.where + ": the worker was killed for what an earlier task in it had sent" + item +
-                     "; the worker is replaced";
+    record.message = record.where + ": the worker was killed for what an earlier task in it had sent; the worker is "
+                     "replaced";
   } else if (server_ended) {
     record.kind = FailureKind::worker_died;
-    record.message = record.where + ": the worker ended with its server while it ran the task" + item + ": " +
+    record.message = record.where + ": the worker ended with its server while it ran the " + thing + ": " +
                      text_of(source->cause) + ". The tasks that ran in its workers fail" +
                      (source->snapshot || !policy_.relaunchable ? "" : ", the next one gets a new server");
   } else {
@@ -231,21 +242,20 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
                      (slot.doom == Doom::lost && killed
                           ? std::string("closed its result pipe, or became another program, and was killed")
                           : status.describe() + cpu_limit_text(slot, status) + tell_crash(slot, status, record.known)) +
-                     " while it ran the task" + item + tell_memory(slot, status, record.known) +
+                     " while it ran the " + thing + tell_memory(slot, status, record.known) +
                      (record.known.output.empty() ? "" : "; captured_output() has the last that it printed") +
-                     "; only this task fails, the worker is replaced";
+                     "; only this " + thing + " fails, the worker is replaced";
   }
   ++task->deaths;
-  if (task->items == 0 && task->deaths > 1) {
-    record.message += "; it was run " + std::to_string(task->deaths) + " times (TaskOptions::retries)";
+  if (task->deaths > 1) {
+    record.message += "; it was run " + std::to_string(task->deaths) + " times (" + (chunk ? "Map" : "Task") + "Options::retries)";
   }
   task->failure.emplace(std::move(record));
-  if (task->retry_due() && task->items == 0) return run_again(task);
+  if (task->retry_due() && !chunk) return run_again(task);
   resolve(task, std::exchange(task->failure, std::nullopt));
 }
 
-/// A single call whose worker died is run again after a pause, longer each time: one that kills whatever runs it must not
-/// keep the pool busy with starting workers. Nothing of the try that failed may reach into the next.
+/// A single call whose worker died is run again. Nothing of the try that failed may reach into the next.
 inline void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
   task->failure.reset();
@@ -254,9 +264,15 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   task->assigned_at = {};
   task->output.clear();
   task->state = Task::State::queued;
-  task->delayed = true;
+  delay(task);
+}
+
+/// What is run again waits before that, longer each time: one that kills whatever runs it must not keep the pool busy with
+/// starting workers.
+inline void Dispatcher::delay(const TaskPtr& task) {
   const auto pause = std::chrono::milliseconds(1) * (1 << std::min(task->deaths - 1, 10U));
   delayed_.emplace(Clock::now() + pause, task);
+  task->delayed = true;
 }
 
 /// Puts the tasks whose pause is over at the end of their queue.

@@ -91,8 +91,8 @@ class Future {
     record.task = task().id;
     record.where = task().text();
     record.known = task().circumstances();
-    record.message =
-        record.where + ": its result of type " + std::string(detail::type_name<R>()) + " can't be decoded: " + why;
+    record.message = record.where + ": its result of type " +
+                     detail::readable_name(std::string(detail::type_name<R>())) + " can't be decoded: " + why;
     return Failure(std::move(record));
   }
 

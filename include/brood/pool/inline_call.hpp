@@ -50,8 +50,7 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
       answer.results.push_back({0, task.items, ::getpid(), 0, std::move(items)});
     } else if (out.size() > max_result_bytes) {
       Writer why;
-      write_failure(why, FailureKind::too_large,
-                    "its result has " + std::to_string(out.size()) + " bytes, more than PoolOptions::max_message_bytes");
+      write_too_large(why, out.size(), max_result_bytes);
       answer.failure = std::move(why).take();
     } else {
       answer.results.push_back({0, 1, ::getpid(), 0, std::move(out).take()});

@@ -2,7 +2,7 @@
 // internal
 // map and try_map: the range travels in chunks, some more than there are workers at a time, whose sizes follow the
 // measured time of an item. A chunk whose worker died comes back with what was finished; the item that was running is the
-// one that failed, and the items behind it go out again.
+// one that failed, and the items behind it go out again. An item that is run again travels alone, after its pause.
 #pragma once
 
 #include <algorithm>
@@ -68,6 +68,12 @@ class Map {
     std::shared_ptr<const Bytes> payload;
     std::size_t head = 0;  ///< bytes of the payload before the first item
     std::size_t base = 0;  ///< the index of the first item in the range
+  };
+
+  /// What a chunk's items have left and behind them.
+  struct Tries {
+    unsigned left = 0;    ///< each
+    unsigned deaths = 0;  ///< of one that travels alone
   };
 
  public:
@@ -152,7 +158,7 @@ class Map {
       const std::size_t behind = chunk.base + count;
       if (count != 0) {
         chunk.payload = shared_bytes(std::move(out));
-        send(std::move(chunk), count);
+        send(std::move(chunk), count, {retries_});
       }
       if (refused) {
         results_.resize(behind + 1);
@@ -168,7 +174,7 @@ class Map {
     loop(stop_at_failure, [&] {
       if (next == size) return false;
       const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(sizer_.next(size - next), size - next));
-      send_closure(next, count);
+      send_closure(next, count, {retries_});
       next += count;
       return true;
     });
@@ -220,10 +226,10 @@ class Map {
       }
       const std::uint64_t size = out.size() - at - sizeof(std::uint64_t);
       std::memcpy(out.bytes().data() + at, &size, sizeof size);
-      require_size(*dispatcher_, name_of<F>(f_), size);
-      return std::nullopt;
+      record.message = why_too_large(*dispatcher_, size);
+      if (record.message.empty()) return std::nullopt;
+      record.kind = FailureKind::too_large;
     } catch (const std::exception& error) {
-      if (dynamic_cast<const MessageTooLarge*>(&error) != nullptr) record.kind = FailureKind::too_large;
       record.message = error.what();
       record.cause = std::current_exception();
     } catch (...) {
@@ -232,20 +238,18 @@ class Map {
     }
     out.bytes().truncate(at);
     record.where = name_of<F>(f_).text() + ", item " + std::to_string(index);
-    record.message = record.where + " can't be sent to a worker: " + record.message;
+    record.message = record.where + ", can't be sent to a worker: " + record.message;
     return Failure(std::move(record));
   }
 
-  void send(Chunk chunk, std::uint32_t count) { send(std::move(chunk), count, retries_); }
-
-  void send(Chunk chunk, std::uint32_t count, unsigned first_retries) {
+  void send(Chunk chunk, std::uint32_t count, Tries tries) {
     chunk.task = dispatcher_->make_task();
     chunk.task->items = count;
     chunk.task->first_item = chunk.base;
     chunk.task->source = source_;
     chunk.task->timeout = timeout_;
-    chunk.task->retries = retries_;
-    chunk.task->first_retries = first_retries;
+    chunk.task->retries = tries.left;
+    chunk.task->deaths = tries.deaths;
     chunk.task->name = name_of<F>(f_);
     chunk.task->payload = chunk.payload;
     results_.resize(std::max(results_.size(), chunk.base + count));
@@ -254,9 +258,7 @@ class Map {
     flying_.push_back(std::move(chunk));  // only what was accepted may be cancelled
   }
 
-  void send_closure(std::uint64_t first, std::uint32_t count) { send_closure(first, count, retries_); }
-
-  void send_closure(std::uint64_t first, std::uint32_t count, unsigned first_retries) {
+  void send_closure(std::uint64_t first, std::uint32_t count, Tries tries) {
     Chunk chunk;
     chunk.base = first;
     Writer out;
@@ -264,7 +266,7 @@ class Map {
     out.number<std::uint64_t>(first);
     out.number<std::uint32_t>(count);
     chunk.payload = shared_bytes(std::move(out));
-    send(std::move(chunk), count, first_retries);
+    send(std::move(chunk), count, tries);
   }
 
   /// A chunk is resolved: its results are decoded here, in the caller, and what did not run goes out again.
@@ -275,15 +277,14 @@ class Map {
     if (failed != 0) dispatcher_->count_failed_items(failed);
     sizer_.measured(task.run_ns, task.items_done);
     std::uint32_t next = task.items_done;
-    unsigned first_retries = retries_;
     if (task.failure && task.item_failed && task.retry_due()) {
-      first_retries = (next == 0 ? task.first_retries : task.retries) - 1;
+      send_again(chunk, next++, 1, {task.retries - 1, task.deaths});
     } else if (task.failure && task.item_failed) {
       fail(chunk.base + next++, *task.failure);
     } else if (task.failure) {
       for (; next < task.items; ++next) fail(chunk.base + next, *task.failure);
     }
-    if (next < task.items) send_rest(chunk, next, first_retries);
+    if (next < task.items) send_again(chunk, next, task.items - next, {task.retries, task.failure ? 0 : task.deaths});
   }
 
   std::uint64_t decode(const Chunk& chunk, const ResultBytes& part) {
@@ -308,8 +309,7 @@ class Map {
         if ((word & 1) != 0) {
           ++failed;
           fail(index, read_failure(bytes, {part.pid, chunk.task->id},
-                                   chunk.task->text() + ", item " + std::to_string(index) + ", in worker " +
-                                       std::to_string(part.pid),
+                                   chunk.task->text(index) + " in worker " + std::to_string(part.pid),
                                    chunk.task->circumstances()));
           continue;
         }
@@ -330,9 +330,9 @@ class Map {
     record.kind = FailureKind::serialization;
     record.task = chunk.task->id;
     record.known = chunk.task->circumstances();
-    record.where = chunk.task->text() + ", item " + std::to_string(index);
-    record.message =
-        record.where + ": its result of type " + std::string(type_name<Result>()) + " can't be decoded: " + why;
+    record.where = chunk.task->text(index);
+    record.message = record.where + ": its result of type " + readable_name(std::string(type_name<Result>())) +
+                     " can't be decoded: " + why;
     return Failure(std::move(record));
   }
 
@@ -352,19 +352,20 @@ class Map {
     first_failed_ = std::min(first_failed_, index);
   }
 
-  void send_rest(const Chunk& chunk, std::uint32_t next, unsigned first_retries) {
-    const std::uint32_t count = chunk.task->items - next;
+  /// A chunk of `count` of the chunk's items, from number `first` in it on.
+  void send_again(const Chunk& chunk, std::uint32_t first, std::uint32_t count, Tries tries) {
     if constexpr (closure) {
-      send_closure(chunk.base + next, count, first_retries);
+      send_closure(chunk.base + first, count, tries);
     } else {
       Reader in(chunk.payload->view());
       in.raw(chunk.head);
-      for (std::uint32_t skipped = 0; skipped < next; ++skipped) in.raw(in.count());
+      for (std::uint32_t skipped = 0; skipped < first; ++skipped) in.raw(in.count());
+      const std::size_t left = in.remaining();
+      for (std::uint32_t taken = 0; taken < count; ++taken) in.raw(in.count());
       Bytes bytes;
       bytes.append(chunk.payload->data(), chunk.head);
-      const auto rest = in.raw(in.remaining());
-      bytes.append(rest.data(), rest.size());
-      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.head, chunk.base + next}, count, first_retries);
+      bytes.append(chunk.payload->data() + (chunk.payload->size() - left), left - in.remaining());
+      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.head, chunk.base + first}, count, tries);
     }
   }
 

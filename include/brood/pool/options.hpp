@@ -32,13 +32,14 @@ struct PoolOptions {
   /// How long a task, or an item of a map, may run before it is killed with its worker and fails as TaskTimeout; 0: as
   /// long as it likes. The time in the queue does not count. TaskOptions and MapOptions can say otherwise.
   std::chrono::milliseconds task_timeout{0};
-  /// How long the server with its Preloads, and each worker with its start hook, may take to come up.
+  /// How long the server with its Preloads, and each worker with its start hook, may take to come up; not 0.
   std::chrono::milliseconds start_timeout{30'000};
   /// How long idle workers may take to leave when the pool ends, before they are killed.
   std::chrono::milliseconds stop_grace{2'000};
   /// How many bytes of calls may wait or run at the same time; a submit beyond it throws QueueFull. 0: any number.
+  /// What map and try_map send counts, and is never refused: they keep few chunks in flight themselves.
   std::uint64_t max_pending_bytes = 0;
-  /// The largest call, and the largest result, in bytes; a larger one is a MessageTooLarge for its task.
+  /// The largest call, and the largest result, in bytes, not 0; a larger one is a MessageTooLarge for its task.
   std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
   /// What each worker may use, from before its start hook on. A worker that can't take a limit on does not come up
   /// (LaunchError, with the member, the value, the system call and its errno). InlinePolicy takes none on.
@@ -64,7 +65,8 @@ struct TaskOptions {
   /// Instead of PoolOptions::task_timeout; 0: that. milliseconds::max() is no limit at all. InlinePolicy can't end a task.
   std::chrono::milliseconds timeout{0};
   /// How often the task is run again when its worker died under it. Not after an exception, a timeout or a cancel: only
-  /// a death says nothing about the task itself. What it had done by then is done twice.
+  /// a death says nothing about the task itself. What it had done by then is done twice. Before each further try there is
+  /// a pause: 1 ms, then twice as long each time, up to 1 s.
   unsigned retries = 0;
   /// What this task may use, on top of PoolOptions::limits: where both say something, the task's counts, but for the CPU
   /// time, where both do. A limit above the worker's hard one needs a privilege. Not all can be taken off again, so the

@@ -88,7 +88,7 @@ class Pool {
     }
     for (int tries = 0; tries < 100; ++tries) {
       try {
-        dispatcher_->close();
+        dispatcher_->close(detail::Dispatcher::Closing::destroyed);
         if (std::uncaught_exceptions() > exceptions_) {
           dispatcher_->kill();
         } else {
@@ -105,8 +105,8 @@ class Pool {
 
   /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under
   /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
-  /// parameter types and serialized before submit returns. Throws PoolClosed, MessageTooLarge, SerializationError, and
-  /// what a serializer throws. Options that make no sense are a std::invalid_argument.
+  /// parameter types and serialized before submit returns. Throws PoolClosed, QueueFull, MessageTooLarge,
+  /// SerializationError, and what a serializer throws. Options that make no sense are a std::invalid_argument.
   template <class F, class... Args>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, Args&&... args) {

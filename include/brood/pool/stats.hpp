@@ -47,7 +47,7 @@ struct PoolStats {
   std::uint64_t done = 0;              ///< tasks with a value, since the pool was made
   std::uint64_t failed = 0;            ///< tasks with a failure, since the pool was made
   std::uint64_t workers_started = 0;   ///< since the pool was made
-  std::uint64_t workers_died = 0;      ///< that ended without having been told to
+  std::uint64_t workers_died = 0;      ///< by themselves, or killed for a timeout, a cancel or what they sent; not those told to leave
 };
 
 }  // namespace brood

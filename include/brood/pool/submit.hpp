@@ -73,12 +73,17 @@ inline void require_function(const void* f) {
   if (f == nullptr) throw SerializationError("a task can't be a null function pointer");
 }
 
-inline void require_size(const Dispatcher& dispatcher, const CallableName& name, std::size_t size) {
-  if (size <= dispatcher.options().max_message_bytes) return;
-  throw MessageTooLarge("the call of " + name.text() + " has " + std::to_string(size) +
-                        " bytes of arguments, more than PoolOptions::max_message_bytes (" +
-                        std::to_string(dispatcher.options().max_message_bytes) +
-                        "); raise the limit, or pass a file name instead of its contents");
+/// Empty when a call of that size is not.
+inline std::string why_too_large(const Dispatcher& dispatcher, std::uint64_t size) {
+  const std::uint64_t limit = dispatcher.options().max_message_bytes;
+  if (size <= limit) return {};
+  return "it is " + std::to_string(size) + " bytes long, more than PoolOptions::max_message_bytes (" + std::to_string(limit) +
+         "); raise the limit, or pass a file name instead of its contents";
+}
+
+inline void require_size(const Dispatcher& dispatcher, const CallableName& name, std::uint64_t size) {
+  const std::string why = why_too_large(dispatcher, size);
+  if (!why.empty()) throw MessageTooLarge("the call of " + name.text() + " can't be sent to a worker: " + why);
 }
 
 /// f as an object that lives as long as the call of the pool: itself where it is one that can be changed, else a copy.

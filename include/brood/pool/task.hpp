@@ -39,7 +39,7 @@ struct CallableName {
   std::string_view type;
   const void* code = nullptr;
 
-  std::string text() const { return code != nullptr ? name_of_code(code) : std::string(type); }
+  std::string text() const { return code != nullptr ? name_of_code(code) : readable_name(std::string(type)); }
 };
 
 /// One task, from submit to the end of its last future.
@@ -64,9 +64,8 @@ struct Task {
   std::chrono::nanoseconds timeout{0};  ///< of the task, or of each item of a chunk; 0: none
   std::chrono::steady_clock::time_point assigned_at{};  ///< of a task with a timeout
   unsigned unstarted_deaths = 0;  ///< how often the worker died that it was to be the next task of
-  unsigned deaths = 0;         ///< how often its worker died under it
-  unsigned retries = 0;        ///< left to the task, or to each item of a chunk
-  unsigned first_retries = 0;  ///< of a chunk: left to its first item
+  unsigned deaths = 0;    ///< how often its worker died under it; an item that is run again has a chunk of its own
+  unsigned retries = 0;   ///< left to the task, or to each item of a chunk
   std::uint32_t slot = 0;        ///< where it is assigned
   std::uint64_t number = 0;      ///< its claim number there
   std::uint32_t source = 0;      ///< whose workers can run it
@@ -85,7 +84,7 @@ struct Task {
   /// Whether the failure is a death after which the task, or the chunk's item, is to be run again.
   bool retry_due() const noexcept {
     if (!failure || failure->kind() != FailureKind::worker_died) return false;
-    return (item_failed && items_done == 0 ? first_retries : retries) != 0;
+    return retries != 0;
   }
 
   /// What is known of it beside its failure.
@@ -98,6 +97,8 @@ struct Task {
 
   /// "task 7 (score)"
   std::string text() const { return "task " + std::to_string(id) + " (" + name.text() + ")"; }
+  /// "task 7 (score), item 2", with the index in the range
+  std::string text(std::uint64_t item) const { return text() + ", item " + std::to_string(item); }
 };
 
 using TaskPtr = std::shared_ptr<Task>;

@@ -76,7 +76,7 @@ inline std::string name_of_code(const void* address) {
   if (!symbol.empty()) return symbol;
   Dl_info info{};
   if (::dladdr(address, &info) != 0 && info.dli_sname != nullptr && info.dli_saddr == address) {
-    return demangled(info.dli_sname);
+    return readable_name(demangled(info.dli_sname));
   }
   char text[32];
   std::snprintf(text, sizeof text, "+0x%llx", static_cast<unsigned long long>(offset));

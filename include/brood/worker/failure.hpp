@@ -57,7 +57,7 @@ class Failure {
   FailureKind kind() const noexcept { return record_->kind; }
   /// What happened, where (task, callable, worker), and what to do about it.
   const std::string& message() const noexcept { return record_->message; }
-  /// How the worker ended, when it ended.
+  /// How the worker ended; not known() where nobody saw it, and where no worker ended.
   ExitStatus status() const noexcept { return record_->status; }
   /// The signal that ended the worker, 0 when none did.
   int signal() const noexcept { return record_->status.signaled() ? record_->status.signal() : 0; }
@@ -75,7 +75,7 @@ class Failure {
   /// since the chunk that it travelled in began.
   const std::string& captured_output() const noexcept { return record_->known.output; }
   /// Where the worker crashed, one frame a line, the innermost first: "#0 function()+0x1c (module+0x5a1c)". Empty when it
-  /// did not crash, or had other handlers for it, or PoolOptions::backtraces is off.
+  /// did not crash, or had other handlers for it, or PoolOptions::backtraces is off, and with glibc before 2.35.
   const std::string& backtrace() const noexcept { return record_->known.backtrace; }
 
   /// The exception that Future::get throws for this failure.
@@ -120,6 +120,11 @@ inline void write_failure(Writer& out, FailureKind kind, const std::string& text
   out.number(kind);
   out.text(text.substr(0, max_exception_text));
 }
+inline void write_too_large(Writer& out, std::uint64_t size, std::uint64_t limit) {
+  write_failure(out, FailureKind::too_large,
+                "its result is " + std::to_string(size) + " bytes long, more than PoolOptions::max_message_bytes (" +
+                    std::to_string(limit) + "); raise the limit or return less");
+}
 inline void write_failure(Writer& out, const std::exception_ptr& thrown) {
   out.number(FailureKind::exception);
   write_exception(out, thrown);
@@ -146,7 +151,7 @@ inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, con
       case FailureKind::exception: {
         record.thrown.append(bytes.data() + 1, bytes.size() - 1);
         const ExceptionSummary summary = summarize_exception(record.thrown.view());
-        record.message = where + " threw " + summary.type + (summary.said.empty() ? "" : ": " + summary.said);
+        record.message = where + " threw " + readable_name(summary.type) + (summary.said.empty() ? "" : ": " + summary.said);
         break;
       }
       case FailureKind::launch: {

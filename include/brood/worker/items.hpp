@@ -97,11 +97,9 @@ bool run_item(TaskContext& context, Writer& out, Body body) {
   try {
     body();
     if (out.size() > context.max_result_bytes) {
-      const std::string size = std::to_string(out.size());
+      const std::uint64_t size = out.size();
       out.bytes().truncate(0);
-      write_failure(out, FailureKind::too_large,
-                    "its result has " + size + " bytes, more than PoolOptions::max_message_bytes (" +
-                        std::to_string(context.max_result_bytes) + "); raise the limit or return less");
+      write_too_large(out, size, context.max_result_bytes);
       failed = true;
     }
   } catch (const abi::__forced_unwind&) {

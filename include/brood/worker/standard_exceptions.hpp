@@ -184,8 +184,8 @@ inline std::exception_ptr read_exception(Reader& in, Origin origin, const std::s
       trouble = " (it could not be rebuilt)";
     }
   }
-  const std::string message = where + " threw " + type + (said.empty() ? "" : ": " + said) + trouble;
-  return make_remote(TaskError(message, type, said, origin.pid, origin.task), origin, nested);
+  const std::string message = where + " threw " + readable_name(type) + (said.empty() ? "" : ": " + said) + trouble;
+  return make_remote(TaskError(message, readable_name(type), said, origin.pid, origin.task), origin, nested);
 }
 
 }  // namespace brood::detail

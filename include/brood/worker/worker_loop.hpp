@@ -104,6 +104,7 @@ class WorkerLoop {
         output_(std::move(channel.output)),
         status_(channel.status.get(), Inherit::yes),
         pid_(::getpid()) {
+    channel.status.reset();  // mapped for life: nothing of ours is open that tasks could write to, but the two pipes
     context_.page = &status_.page();
     context_.preloaded = &preloaded;
     context_.snapshot = snapshot;
@@ -242,12 +243,8 @@ class WorkerLoop {
     flush_output(false);  // what a task printed is there when its result is, and no later crash takes it along
     if (task.count != 0) return log.end(started);
     if (out.size() - sizeof(FrameHeader) > context_.max_result_bytes) {
-      return fail(task, started, [&](Writer& why) {
-        write_failure(why, FailureKind::too_large,
-                      "its result has " + std::to_string(out.size() - sizeof(FrameHeader)) +
-                          " bytes, more than PoolOptions::max_message_bytes (" +
-                          std::to_string(context_.max_result_bytes) + "); raise the limit or return less");
-      });
+      const std::uint64_t size = out.size() - sizeof(FrameHeader);
+      return fail(task, started, [&](Writer& why) { write_too_large(why, size, context_.max_result_bytes); });
     }
     FrameHeader header;
     header.type = FrameType::result;
