@@ -22,6 +22,7 @@
 
 #include "support/eventually.hpp"
 #include "support/proc.hpp"
+#include "support/who_waits.hpp"
 
 namespace chaos {
 
@@ -106,25 +107,12 @@ class Watchdog {
         std::printf("  pool: it does not answer either: somebody holds its lock\n");
       }
     }
-    for (const int thread : support::numbers_in("/proc/self/task")) tell("  thread", thread);
-    for (const auto& each : support::all_processes()) {
-      if (each.pid == ::getpid() || (each.group != ::getpgrp() && each.parent != ::getpid())) continue;
-      tell(("  process, child of " + std::to_string(each.parent) + ',').c_str(), each.pid);
-    }
+    std::printf("%s", support::who_waits(::getpid()).c_str());
     std::fflush(stdout);
     for (const auto& each : support::all_processes()) {
       if (each.pid != ::getpid() && (each.group == ::getpgrp() || each.parent == ::getpid())) ::kill(each.pid, SIGKILL);
     }
     std::_Exit(3);
-  }
-
-  static void tell(const char* what, pid_t pid) {
-    const auto info = support::process_info(pid);
-    const std::string folder = "/proc/" + std::to_string(pid);
-    std::string call = support::read_text(folder + "/syscall");
-    while (!call.empty() && call.back() == '\n') call.pop_back();
-    std::printf("%s %d (%s): state %c, in %s, system call %s\n", what, pid, info ? info->name.c_str() : "gone",
-                info ? info->state : '?', support::read_text(folder + "/wchan").c_str(), call.c_str());
   }
 
   static inline std::atomic<const char*> what_ = "the start";
