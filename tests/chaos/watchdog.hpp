@@ -23,6 +23,7 @@
 #include "chaos/ours.hpp"
 #include "support/eventually.hpp"
 #include "support/proc.hpp"
+#include "support/who_waits.hpp"
 
 namespace chaos {
 
@@ -107,24 +108,18 @@ class Watchdog {
         std::printf("  pool: it does not answer either: somebody holds its lock\n");
       }
     }
-    for (const int thread : support::numbers_in("/proc/self/task")) tell("  thread", thread);
+    for (const int thread : support::numbers_in("/proc/self/task")) {
+      std::printf("  thread %s", support::what_it_waits_in(thread).c_str());
+    }
     for (const auto& each : support::all_processes()) {
-      if (is_ours(each)) tell(("  process, child of " + std::to_string(each.parent) + ',').c_str(), each.pid);
+      if (!is_ours(each)) continue;
+      std::printf("  process, child of %d, %s", each.parent, support::what_it_waits_in(each.pid).c_str());
     }
     std::fflush(stdout);
     for (const auto& each : support::all_processes()) {
       if (is_ours(each)) ::kill(each.pid, SIGKILL);
     }
     std::_Exit(3);
-  }
-
-  static void tell(const char* what, pid_t pid) {
-    const auto info = support::process_info(pid);
-    const std::string folder = "/proc/" + std::to_string(pid);
-    std::string call = support::read_text(folder + "/syscall");
-    while (!call.empty() && call.back() == '\n') call.pop_back();
-    std::printf("%s %d (%s): state %c, in %s, system call %s\n", what, pid, info ? info->name.c_str() : "gone",
-                info ? info->state : '?', support::read_text(folder + "/wchan").c_str(), call.c_str());
   }
 
   static inline std::atomic<const char*> what_ = "the start";

@@ -109,6 +109,15 @@ class Board {
   }
   std::string hit(std::size_t plan = 0) const { return board_->plans[plan].hit.load().data(); }
 
+  /// Whether a plan has killed a process in this role.
+  bool kills(ProcessRole role) const {
+    for (std::uint32_t at = 0; at < board_->plan_count; ++at) {
+      const FaultPlan& each = board_->plans[at];
+      if (each.action == FaultAction::kill && each.role == static_cast<unsigned>(role) && hits(at) > 0) return true;
+    }
+    return false;
+  }
+
   /// Which processes there are and what each waits for: for the report of a watchdog.
   std::string who_waits() const {
     std::ostringstream text;

@@ -36,9 +36,14 @@ TEST_CASE_TEMPLATE("a server that stops between two steps of its work", Policy, 
       {"wait4", 1},  // between a worker's death and its report
       {"poll", 2},   // while it is idle
   };
+  if (brood::CopiesHost<Policy>) {
+    moments.emplace_back("pidfd_open", 2);  // between a fork and `started`, with the ends of the worker's pipes still open
+  } else {
+    moments.emplace_back("sendmsg", 4);  // in front of an answer
+  }
   if (support::sweep_step() == 1) {
     moments.clear();
-    // also in front of a fork, between the fork and `started`, between hearing and answering
+    // also in front of a fork, and between hearing and answering
     for (const char* const name : {"fork", "pidfd_open", "waitid", "wait4", "poll", "recvmsg", "sendmsg"}) {
       for (std::uint64_t k = 1; k <= 6; ++k) moments.emplace_back(name, k);
     }

@@ -2,9 +2,15 @@
 // A little of everything that a pool does, with every result checked: the scenario of the faults.
 #pragma once
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdio>
 #include <numeric>
 #include <string>
 #include <thread>
@@ -13,6 +19,7 @@
 #include <brood/brood.hpp>
 
 #include "faults/sweep.hpp"
+#include "support/policies.hpp"
 
 namespace support {
 
@@ -28,6 +35,31 @@ inline int sleeps() {
 }
 inline std::string doubled(const std::string& text) { return text + text; }
 
+inline int prints(int n) {
+  std::printf("task %d\n", n);
+  std::fflush(stdout);
+  std::fprintf(stderr, "and stderr\n");
+  return n;
+}
+inline int own_niceness() { return ::getpriority(PRIO_PROCESS, 0); }
+/// Leaves a process behind, which is to end with its worker.
+inline int starts_a_process() {
+  const pid_t child = ::fork();
+  if (child != 0) return child > 0 ? 1 : 0;
+  for (;;) ::pause();
+}
+
+inline int start_hooks = 0;
+inline void start_hook() { ++start_hooks; }
+inline int count_of_start_hooks() { return start_hooks; }
+
+/// A Preload with something to do in each worker.
+struct Reopening {
+  void after_fork() { ++reopened; }
+  int reopened = 0;
+};
+using ForkServerWithHook = brood::ForkServerPolicy<Numbers, Reopening>;
+
 /// Whether a pool must come out of this as if nothing had happened, or typed errors may take the place of values.
 enum class Demand { everything, typed_errors };
 
@@ -35,7 +67,8 @@ enum class Demand { everything, typed_errors };
 /// suite ends at the first failure.
 enum class AfterFault { over, may_stay };
 
-/// One pool's life. Returns whether everything came out right.
+/// One pool's life, in two kinds: run() with a pool as it is by default, run_with_options() with all that PoolOptions and
+/// TaskOptions can ask for. Each returns whether everything came out right.
 template <class Policy>
 class Suite {
  public:
@@ -70,7 +103,50 @@ class Suite {
     return right_;
   }
 
+  bool run_with_options() {
+    const int nice = std::min(own_niceness() + 1, 19);
+    brood::PoolOptions options;
+    options.workers = 2;
+    options.start_timeout = start_timeout_;
+    options.stop_grace = std::chrono::seconds(2);
+    options.memory_per_worker = std::uint64_t{1} << 40;
+    options.limits = {.cpu_time = std::chrono::seconds(60), .open_files = 256, .core_size = 0, .nice = nice, .oom_score_adj = 100,
+                      .no_new_privs = true};
+    options.output = brood::Output::capture;
+    options.kill_tree = true;
+    options.on_worker_start = &start_hook;
+    brood::Pool<Policy> pool(std::move(options));
+    value(pool.submit(&count_of_start_hooks).outcome(), 1);
+    {
+      auto first = pool.submit(&prints, 1);
+      auto second = pool.submit(&prints, 2);
+      printed(first, 1);
+      printed(second, 2);
+    }
+    if constexpr (std::is_same_v<Policy, ForkServerWithHook>) {
+      value(pool.submit([] { return brood::preloaded<Reopening>().reopened; }).outcome(), 1);
+    }
+    if constexpr (brood::CopiesHost<Policy>) {
+      value(pool.submit([nice] { return nice; }).outcome(), nice);  // a closure: its server is started for it
+    }
+    value(pool.submit(&own_niceness).outcome(), nice);
+    value(pool.submit({.limits = {.core_size = 0, .nice = 19}}, &own_niceness).outcome(), 19);
+    died(pool.submit({.retries = 1}, &leaves, 4).outcome(),
+         [](const brood::ExitStatus& status) { return status.exited() && status.code() == 4; });
+    value(pool.submit(&starts_a_process).outcome(), 1);
+    goes_on(pool);
+    pool.close();
+    pool.wait();
+    return right_;
+  }
+
  private:
+  void printed(brood::Future<int>& future, int n) {
+    const auto outcome = future.outcome();
+    value(outcome, n);
+    const std::string wanted = "task " + std::to_string(n) + "\nand stderr\n";
+    if (outcome && future.output() != wanted) throw Broken("a wrong output: '" + future.output() + "'");
+  }
   void failed(const brood::Failure& failure) {
     right_ = false;
     if (!is_typed(failure)) throw Broken("a task failed in a way that is not a fault's: " + failure.message());

@@ -21,6 +21,8 @@
 #include "faults/board.hpp"
 #include "support/eventually.hpp"
 #include "support/leftovers.hpp"
+#include "support/proc.hpp"
+#include "support/who_waits.hpp"
 
 namespace support {
 
@@ -55,16 +57,26 @@ inline std::uint64_t setting(const char* name, std::uint64_t otherwise) {
 }
 
 /// Every how many-th run is taken: scripts/faults takes all.
-inline std::uint64_t sweep_step() { return setting("BROOD_FAULTS_STEP", 97); }
+inline std::uint64_t sweep_step() { return setting("BROOD_FAULTS_STEP", 151); }
+
+/// The processes of this test that are no zombies: " 17 (name) 18 (name) ".
+inline std::string processes_that_stay() {
+  std::string text = " ";
+  for (const ProcessInfo& each : processes_of(::getpid())) {
+    if (each.state != 'Z' && each.state != 'X') text += std::to_string(each.pid) + " (" + each.name + ") ";
+  }
+  return text;
+}
 
 /// Runs the scenario in a forked copy of this process, which is audited at its end. The scenario returns true when
 /// everything came out as without a fault, false when a typed error took its place, and throws Broken. A watchdog tells
-/// who waits for whom, and kills.
+/// who waits for whom, and kills. A host that `board` has killed has survived when nothing outlives it.
 inline Verdict run_scenario(Board& board, const std::function<bool()>& scenario,
                             std::chrono::seconds bound = std::chrono::seconds(60)) {
   const int output = ::memfd_create("brood-sweep", MFD_CLOEXEC);
   if (output < 0) throw std::runtime_error("memfd_create failed in the test itself");
   std::fflush(nullptr);
+  const std::string before = processes_that_stay();
   const pid_t child = ::fork();
   if (child == 0) {
     ::setpgid(0, 0);
@@ -99,18 +111,27 @@ inline Verdict run_scenario(Board& board, const std::function<bool()>& scenario,
   int status = 0;
   const bool ended = eventually([&] { return ::waitpid(child, &status, WNOHANG) != 0; }, bound);
   if (!ended) {
-    verdict.text = "it hangs:" + board.who_waits() + "\n ";
-    ::kill(-child, SIGKILL);
+    verdict.text = "it hangs:" + board.who_waits() + "\n" + who_waits(child);
+    ::kill(child, SIGKILL);
     ::waitpid(child, &status, 0);
   }
-  ::kill(-child, SIGKILL);
+  const auto how = brood::ExitStatus::from_wait(status);
+  // what it left is found by the marker, in whichever group: far sooner than the tasks of the scenario end by themselves
+  std::string left;
+  const bool killed = ended && how.signaled() && how.signal() == SIGKILL && board.kills(ProcessRole::host);
+  if (killed) eventually([&] { return (left = processes_that_stay()) == before; }, std::chrono::seconds(5));
+  for (const ProcessInfo& each : processes_of(::getpid())) {
+    if (before.find(' ' + std::to_string(each.pid) + ' ') == std::string::npos) ::kill(each.pid, SIGKILL);
+  }
   std::array<char, 8192> text{};
   const ssize_t size = ::pread(output, text.data(), text.size(), 0);
   ::close(output);
   if (size > 0) verdict.text.append(text.data(), static_cast<std::size_t>(size));
   if (!ended) return verdict;
-  const auto how = brood::ExitStatus::from_wait(status);
-  if (!how.exited()) {
+  if (killed) {
+    if (left == before) verdict.kind = Verdict::Kind::survived;
+    else verdict.text += " the host was killed, and is outlived by" + left + " (before it there were:" + before + ')';
+  } else if (!how.exited()) {
     verdict.text += " the host " + how.describe();
   } else if (how.code() == 0) {
     verdict.kind = Verdict::Kind::survived;

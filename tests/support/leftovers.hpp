@@ -13,6 +13,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -22,15 +23,16 @@
 
 namespace support {
 
-/// Looks at processes (children, zombies, orphans of this process group), descriptors, threads, mappings of shared
+/// Looks at processes (children, zombies, orphans in whichever group), descriptors, threads, mappings of shared
 /// memory, signal mask and dispositions, working folder, umask and environment at its construction, and again at its
-/// destruction, where it fails the test for each that came or went.
+/// destruction, where it fails the test for each that came or went. Around a case that has none, the listener of
+/// support/listener.hpp looks.
 class Leftovers {
  public:
   Leftovers() {
     const rlimit none{0, 0};
     ::setrlimit(RLIMIT_CORE, &none);  // deaths are wanted here, dumps are not
-    if (::getpgrp() != ::getpid()) ::setpgid(0, 0);  // by the group, orphans can be told from the processes of others
+    if (::getpgrp() != ::getpid()) ::setpgid(0, 0);  // a group of its own, so that what is killed with it is its own
     before_ = look();
   }
   Leftovers(const Leftovers&) = delete;
@@ -39,8 +41,12 @@ class Leftovers {
   ~Leftovers() {
     if (judged_ || ::getpid() != owner_) return;  // not in a child that came back
     const std::string text = difference();
+    told_ = told_ || !text.empty();
     CHECK_MESSAGE(text.empty(), text);
   }
+
+  /// Whether some audit has failed since the last time that this was asked.
+  static bool told() { return std::exchange(told_, false); }
 
   /// For a process that is no test case itself: what came or went, empty when nothing did. The destructor then says nothing.
   std::string judge() {
@@ -51,11 +57,10 @@ class Leftovers {
  private:
   static std::set<std::string> look() {
     std::set<std::string> found;
-    for (const ProcessInfo& each : all_processes()) {
-      if (each.pid == ::getpid() || (each.parent != ::getpid() && each.group != ::getpgrp())) continue;
+    for (const ProcessInfo& each : processes_of(::getpid())) {
       if (each.state == 'Z' && each.parent != ::getpid()) continue;  // for init to reap
-      found.insert("process " + std::to_string(each.pid) + " (" + each.name + ", state " + each.state + ", parent " +
-                   std::to_string(each.parent) + ")");
+      found.insert((each.state == 'Z' ? "zombie " : "process ") + std::to_string(each.pid) + " (" + each.name + ", parent " +
+                   std::to_string(each.parent) + ", group " + std::to_string(each.group) + ")");
     }
     for (const std::string& each : own_descriptors()) found.insert("descriptor " + each);
     if (!has_thread_sanitizer) {  // it starts a thread of its own
@@ -102,6 +107,7 @@ class Leftovers {
   const pid_t owner_ = ::getpid();
   std::set<std::string> before_;
   bool judged_ = false;
+  static inline bool told_ = false;
 };
 
 }  // namespace support

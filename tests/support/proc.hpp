@@ -9,10 +9,13 @@
 
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <optional>
 #include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace support {
@@ -89,6 +92,44 @@ inline std::vector<ProcessInfo> all_processes() {
     if (auto info = process_info(pid)) processes.push_back(std::move(*info));
   }
   return processes;
+}
+
+/// In the environment of everything that a test run starts, so that it is found wherever it went: see mark_run.
+inline constexpr const char* run_variable = "BROOD_TEST_RUN";
+
+/// "BROOD_TEST_RUN=..."; empty in a program that nobody marked.
+inline const std::string& run_marker() {
+  static const std::string marker = [] {
+    const char* const value = std::getenv(run_variable);
+    return value != nullptr ? run_variable + ("=" + std::string(value)) : std::string();
+  }();
+  return marker;
+}
+
+/// Whether this process or one above it was started with the marker. Of a zombie that can't be told.
+inline bool is_marked(pid_t pid) {
+  if (run_marker().empty()) return false;
+  const std::string environment = '\0' + read_text("/proc/" + std::to_string(pid) + "/environ");
+  return environment.find('\0' + run_marker() + '\0') != std::string::npos;
+}
+
+/// The name of the process that watches over a test run (support/watchdog.hpp); it is nobody's leftover.
+inline constexpr std::string_view watchdog_name = "brood-watchdog";
+
+/// What `host` is to answer for: its children, its process group, and what was started with the marker; neither itself,
+/// nor the processes above it.
+inline std::vector<ProcessInfo> processes_of(pid_t host) {
+  std::set<pid_t> above;
+  pid_t group = -1;
+  for (auto each = process_info(host); each && above.insert(each->pid).second; each = process_info(each->parent)) {
+    if (each->pid == host) group = each->group;
+  }
+  std::vector<ProcessInfo> found;
+  for (ProcessInfo& each : all_processes()) {
+    if (above.contains(each.pid) || each.name == watchdog_name) continue;
+    if (each.parent == host || each.group == group || is_marked(each.pid)) found.push_back(std::move(each));
+  }
+  return found;
 }
 
 /// The value of one line of /proc/self/status.

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 
@@ -90,14 +91,17 @@ inline bool reap(pid_t pid, Ended& ended) noexcept {
 }
 
 /// Kills what is left of the group that a child of ours has led, when the child has ended. False when it still runs. To
-/// be called before the child is reaped: until then the group's number can't be another's.
+/// be called before the child is reaped: until then the group's number can't be another's. There is no later occasion, so
+/// what is refused is tried twice.
 inline bool kill_group_of_ended(pid_t leader) noexcept {
   siginfo_t info{};
-  if (retried("waitid", [&] { return ::waitid(P_PID, static_cast<id_t>(leader), &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) {
-    return true;  // somebody else has reaped it
-  }
+  const auto look = [&] {
+    return retried("waitid", [&] { return ::waitid(P_PID, static_cast<id_t>(leader), &info, WEXITED | WNOHANG | WNOWAIT); });
+  };
+  if (look() != 0 && (errno == ECHILD || look() != 0)) return true;  // somebody else has reaped it
   if (info.si_pid != leader) return false;
-  tried("kill", [&] { return ::kill(-leader, SIGKILL); });
+  const auto kill_group = [&] { return retried("kill", [&] { return ::kill(-leader, SIGKILL); }); };
+  if (kill_group() != 0 && errno != ESRCH) kill_group();
   return true;
 }
 

@@ -96,8 +96,14 @@ inline void Dispatcher::overdue(Slot& slot) {
     }
     case SlotState::retiring: return doom(slot, Doom::stop_overdue);
     case SlotState::ready:
-      if (slot.lost) doom(slot, Doom::lost);
-      return;
+      if (slot.lost) return doom(slot, Doom::lost);
+      if (slot.announced) return;
+      // it works, but its server hangs in the middle of its start: without a pidfd nobody would see it end
+      if (++slot.looks < max_looks) return set_timer(slot, &Slot::deadline, Clock::now() + end_patience);
+      slot.looks = 0;
+      slot.start_cause = std::make_exception_ptr(LaunchError(
+          "the server did not tell of a worker (pid " + std::to_string(slot.pid) + ") that it had started", "server", ETIMEDOUT));
+      return doom(slot, Doom::start_overdue);
     case SlotState::doomed: return end_overdue(slot);
     case SlotState::vacant: return;
   }

@@ -99,6 +99,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         slot->pid = event->pid;
         slot->pidfd = std::move(event->pidfd);
         if (slot->pidfd) watch_end(*slot);
+        if (slot->state() == SlotState::ready && !slot->lost) set_timer(*slot, &Slot::deadline, Clock::time_point::max());
         if (slot->state() == SlotState::doomed) kill_process(*slot);
         break;
       case SourceEvent::Kind::unstarted: {

@@ -95,7 +95,8 @@ struct Dispatcher::FrameHandler {
       if (slot.pid == 0) slot.pid = static_cast<pid_t>(frame.header.number);  // shown only; signals need the pidfd
       if (slot.state() != SlotState::starting) return;  // too late, or it was told to leave meanwhile
       slot.move_to(SlotState::ready);
-      dispatcher.set_timer(slot, &Slot::deadline, Clock::time_point::max());
+      // its end is seen by its pidfd, which its server has yet to send: that is waited for in bounded time, too
+      if (slot.announced) dispatcher.set_timer(slot, &Slot::deadline, Clock::time_point::max());
       return;
     }
     const std::string hook = dispatcher.hook_that_runs(slot);
