@@ -69,8 +69,8 @@ using ForkServerWithPreloads = brood::ForkServerPolicy<Numbers, Sums>;
 }  // namespace support
 
 /// For TEST_CASE_TEMPLATE: the policies that have workers (OwnPolicy does what a fork server without Preloads does); all of
-/// them. With BROOD_TEST_FEW_POLICIES, for a quick try of
-/// one file, only one of each kind. With ThreadSanitizer, only what never forks a process with threads: it has one itself.
+/// them. With BROOD_TEST_FEW_POLICIES only one of each kind. With ThreadSanitizer only what never forks a process with
+/// threads: it has one itself.
 #if BROOD_TEST_HAS_THREAD_SANITIZER
 #define WORKER_POLICIES brood::SpawnPolicy
 #elif defined(BROOD_TEST_FEW_POLICIES)
