@@ -165,7 +165,7 @@ TEST_CASE_TEMPLATE("in map, items that can't be coded fail alone", Policy, ALL_P
     CHECK(pool.stats().failed - before.failed == 5);
     CHECK(pool.stats().done - before.done == 45);
     CHECK(sent[40].failure().kind() == brood::FailureKind::serialization);
-    CHECK_MESSAGE(sent[40].failure().message().find("item 40 can't be sent to a worker: can't be encoded") != std::string::npos,
+    CHECK_MESSAGE(sent[40].failure().message().find("item 40, can't be sent to a worker: can't be encoded") != std::string::npos,
                   sent[40].failure().message());
     CHECK_THROWS_WITH_AS(pool.map(&take, items, {.chunk_size = chunk}), "can't be encoded", std::runtime_error);
     still_works(pool);
