@@ -284,7 +284,7 @@ TEST_CASE("a call or a map that is too large says so, once, and which item it wa
   const std::string tried = pool.try_map(length, items)[2].failure().message();
   CHECK(tried == mapped);
   CHECK_MESSAGE(tried.find("lambda") == tried.rfind("lambda"), tried);
-  const std::string result = text_of([&] { pool.submit([](int size) { return std::string(size, 'r'); }, 3000).get(); });
+  const std::string result = text_of([&] { pool.submit([](std::size_t size) { return std::string(size, 'r'); }, 3000).get(); });
   CHECK_MESSAGE(result.ends_with(": its result is 3008 bytes long, more than PoolOptions::max_message_bytes (1000); raise the "
                                  "limit or return less"), result);
 }
