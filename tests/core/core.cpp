@@ -56,10 +56,11 @@ TEST_CASE("readable_name: one form for what compilers and demanglers write in se
   const auto length = [](const std::string&) { return 0; };
   const std::string from_compiler = readable_name(std::string(brood::detail::type_name<decltype(length)>()));
   const std::string from_demangler = readable_name(brood::detail::demangled(typeid(length).name()));
-  CHECK(from_demangler.ends_with("<lambda(std::string const&)>"));
 #ifndef __clang__
+  CHECK(from_demangler.ends_with("<lambda(std::string const&)>"));
   CHECK(from_compiler.ends_with("<lambda(const std::string&)>"));
 #else
+  CHECK_MESSAGE(from_demangler.ends_with("::$_0"), from_demangler);  // a lambda of a static function
   CHECK(from_compiler.find("lambda at ") != std::string::npos);
 #endif
 }
