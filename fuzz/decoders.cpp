@@ -170,9 +170,11 @@ T decode(std::span<const std::byte> bytes) {
   return value;
 }
 
-/// The order of a hashed container is its own.
+/// The order of a hashed container is its own, also inside of another.
 template <class T>
 inline constexpr bool hashed = requires(const T& value) { value.bucket_count(); };
+template <class T>
+inline constexpr bool hashed<std::vector<T>> = hashed<T>;
 
 template <class T>
 void check(std::span<const std::byte> bytes) {
