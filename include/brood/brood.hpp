@@ -18,6 +18,8 @@
 #include <brood/pool/pool.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/wire/serializer.hpp>
+#include <brood/wire/shareable.hpp>
+#include <brood/wire/shared_array.hpp>
 #include <brood/worker/context.hpp>
 #include <brood/worker/entry.hpp>
 #include <brood/worker/failure.hpp>

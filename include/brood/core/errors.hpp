@@ -163,6 +163,17 @@ class SerializationError : public Error {
   using Error::Error;
 };
 
+/// A SharedArray could not be made or frozen. error() is the errno, 0 when it was not a system call that failed.
+class SharedMemoryError : public Error {
+ public:
+  SharedMemoryError(const std::string& message, int error) : Error(message), error_(error) {}
+
+  int error() const noexcept { return error_; }
+
+ private:
+  int error_;
+};
+
 /// A task's arguments or its result are larger than PoolOptions::max_message_bytes.
 class MessageTooLarge : public Error {
  public:

@@ -74,6 +74,9 @@ class Fd {
   int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
 
+  /// Gives the descriptor up without closing it: in a forked copy of its process the number may be another's.
+  void forget() noexcept { fd_ = -1; }
+
   void reset() noexcept {
     if (fd_ < 0) return;
     library_descriptors.erase(fd_);

@@ -45,16 +45,20 @@ inline Fd make_shared_memory(const char* name, std::size_t size) {
   return memory;
 }
 
-/// Shared memory that holds `bytes`, sealed against every change.
-inline Fd make_sealed_bytes(const char* name, std::span<const std::byte> bytes) {
-  Fd memory = make_shared_memory(name, bytes.size());
+/// Fills shared memory from its beginning, in one copy and without mapping it.
+inline void fill_memory(int memory, std::span<const std::byte> bytes) {
   for (std::size_t done = 0; done < bytes.size();) {
     const auto rest = bytes.subspan(done);
     done += static_cast<std::size_t>(checked("pwrite", [&] {
-      return ::pwrite(memory.get(), rest.data(), rest.size() < max_transfer ? rest.size() : max_transfer,
-                      static_cast<off_t>(done));
+      return ::pwrite(memory, rest.data(), rest.size() < max_transfer ? rest.size() : max_transfer, static_cast<off_t>(done));
     }));
   }
+}
+
+/// Shared memory that holds `bytes`, sealed against every change.
+inline Fd make_sealed_bytes(const char* name, std::span<const std::byte> bytes) {
+  Fd memory = make_shared_memory(name, bytes.size());
+  fill_memory(memory.get(), bytes);
   // a file on disk has no seals: nothing lost
   tried("fcntl", [&] { return ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL); });
   return memory;
@@ -67,8 +71,8 @@ enum class Inherit : bool { no, yes };
 class Mapping {
  public:
   Mapping() noexcept = default;
-  Mapping(int fd, std::size_t size, Inherit inherit) : size_(size) {
-    data_ = map_memory(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+  Mapping(int fd, std::size_t size, Inherit inherit, int protection = PROT_READ | PROT_WRITE) : size_(size) {
+    data_ = map_memory(size, protection, MAP_SHARED, fd);
     if (data_ == nullptr) throw SystemError("mmap", errno);
     if (inherit == Inherit::no) tried("madvise", [&] { return ::madvise(data_, size_, MADV_DONTFORK); });
   }

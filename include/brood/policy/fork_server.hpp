@@ -29,6 +29,7 @@ namespace detail {
 struct PreloadOrder {
   BuildPreload build = nullptr;
   std::string arguments;
+  std::shared_ptr<const void> kept;  ///< what the arguments name
 };
 
 /// What Preloads may leave behind.
@@ -79,7 +80,7 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
   const int threads = rules.allow_threads ? count_threads() : 1;
   const std::uint64_t started = monotonic_ns();
   try {
-    Reader arguments(std::as_bytes(std::span(order.arguments)));
+    Reader arguments = Reader::of_call(std::as_bytes(std::span(order.arguments)));
     preload.object = order.build(arguments);
     server.preloaded.push_back(preload);
   } catch (const abi::__forced_unwind&) {
@@ -196,7 +197,7 @@ class ForkServerPolicy {
     if constexpr (std::default_initializable<T>) result.build = &detail::build_preload<T>;
     static_cast<void>(detail::after_fork_of<T>());  // checks it
     [[maybe_unused]] const auto take = [&]<class G>(const PreloadArgs<G>& args) {
-      if constexpr (std::is_same_v<G, T>) result = {args.build(), args.arguments()};
+      if constexpr (std::is_same_v<G, T>) result = {args.build(), args.arguments(), args.kept()};
     };
     (take(given), ...);
     return result;

@@ -108,6 +108,7 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
     done_ += task->items == 0 ? 1U : task->items_done;
   }
   task->payload.reset();
+  task->kept.reset();
   pending_bytes_ -= std::exchange(task->charged, 0);
   if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
   --outstanding_;

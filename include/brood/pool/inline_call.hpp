@@ -42,7 +42,7 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
   context.items = &sink;
   context.max_result_bytes = max_result_bytes;
   try {
-    Reader in(task.payload->view());
+    Reader in = Reader::of_call(task.payload->view());
     const auto thunk = reinterpret_cast<Thunk>(read_code(in));
     Writer out;
     thunk(context, in, out);

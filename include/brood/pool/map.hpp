@@ -66,6 +66,7 @@ class Map {
   struct Chunk {
     TaskPtr task;
     std::shared_ptr<const Bytes> payload;
+    std::shared_ptr<const void> kept;  ///< what the payload names
     std::size_t head = 0;  ///< bytes of the payload before the first item
     std::size_t base = 0;  ///< the index of the first item in the range
   };
@@ -142,7 +143,7 @@ class Map {
       if (it == end) return false;
       Chunk chunk;
       chunk.base = results_.size();
-      Writer out;
+      Writer out = Writer::of_call();
       out.raw(code_of<&run_items<F, Arguments, Result>>());
       write_callable<F>(out, f_);
       chunk.head = out.size();
@@ -157,6 +158,7 @@ class Map {
       if (left) *left -= std::min<std::uint64_t>(*left, count + (refused ? 1U : 0U));
       const std::size_t behind = chunk.base + count;
       if (count != 0) {
+        chunk.kept = out.take_kept();
         chunk.payload = shared_bytes(std::move(out));
         send(std::move(chunk), count, {retries_});
       }
@@ -252,6 +254,7 @@ class Map {
     chunk.task->deaths = tries.deaths;
     chunk.task->name = name_of<F>(f_);
     chunk.task->payload = chunk.payload;
+    chunk.task->kept = chunk.kept;
     results_.resize(std::max(results_.size(), chunk.base + count));
     flying_.reserve(flying_.size() + 1);
     dispatcher_->enqueue(chunk.task, Dispatcher::Caller::waits, state_);
@@ -365,7 +368,7 @@ class Map {
       Bytes bytes;
       bytes.append(chunk.payload->data(), chunk.head);
       bytes.append(chunk.payload->data() + (chunk.payload->size() - left), left - in.remaining());
-      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.head, chunk.base + first}, count, tries);
+      send({nullptr, std::make_shared<const Bytes>(std::move(bytes)), chunk.kept, chunk.head, chunk.base + first}, count, tries);
     }
   }
 

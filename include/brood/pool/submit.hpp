@@ -124,7 +124,7 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
   task->name = name_of<std::remove_const_t<F>>(f);
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
-  Writer out;
+  Writer out = Writer::of_call();
   if (options.limits != Limits{} && !dispatcher->policy().runs_inline) {
     task->limited = true;
     write_limits(out, options.limits);
@@ -135,6 +135,7 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
     write_callable<F>(out, f);
     WriteArguments<Arguments>::to(out, std::forward<Args>(args)...);
     require_size(*dispatcher, task->name, out.size());
+    task->kept = out.take_kept();
     task->payload = shared_bytes(std::move(out));
     dispatcher->enqueue(task, Dispatcher::Caller::leaves);
   } else {

@@ -71,6 +71,7 @@ struct Task {
   std::uint32_t source = 0;      ///< whose workers can run it
   CallableName name;
   std::shared_ptr<const Bytes> payload;  ///< what the worker is to be told; let go of when the task is resolved
+  std::shared_ptr<const void> kept;      ///< what the payload names; let go of at the same time
   std::uint64_t run_ns = 0;
   std::uint64_t charged = 0;  ///< bytes that count as pending
   bool delayed = false;       ///< it waits for its next try

@@ -37,6 +37,10 @@ inline constexpr bool bitwise = false;
 
 namespace detail {
 
+/// Whether a T can be an argument of a task but not its result.
+template <class T>
+inline constexpr bool argument_only = false;
+
 // T itself is compared, since a specialisation may derive from the Serializer of another type
 template <class T>
 concept HasSerializer = !requires { requires std::same_as<typename Serializer<T>::Unspecialised, T>; };

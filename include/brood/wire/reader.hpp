@@ -24,6 +24,14 @@ class Reader {
 
   std::size_t remaining() const noexcept { return bytes_.size(); }
 
+  // internal: the bytes are a call's. What the process that called names may be opened; what a worker names may not.
+  static Reader of_call(std::span<const std::byte> bytes) noexcept {
+    Reader reader(bytes);
+    reader.is_call_ = true;
+    return reader;
+  }
+  bool is_call() const noexcept { return is_call_; }
+
   /// One number or enum. A bool is checked. An enum holds any value of its underlying type; an unscoped one that names
   /// no such type has no range that could be asked for, and is taken as it comes.
   template <class T>
@@ -111,6 +119,7 @@ class Reader {
 
   std::span<const std::byte> bytes_;
   int depth_ = 0;
+  bool is_call_ = false;
 };
 
 }  // namespace brood

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
@@ -55,6 +57,14 @@ class Writer {
   template <class T>
   void value(const T& value);
 
+  /// Keeps an object alive as long as the task may run: for values that name something instead of holding it. False when
+  /// nobody can: only the arguments of a task are written for one, not results, nor buffers of a Serializer's own.
+  bool keep(const std::shared_ptr<const void>& object) {
+    if (!is_call_) return false;
+    if (kept_.empty() || kept_.back() != object) kept_.push_back(object);
+    return true;
+  }
+
   /// Throws SerializationError.
   [[noreturn]] static void fail(const std::string& what) { throw SerializationError("a value can't be sent: " + what); }
 
@@ -80,8 +90,20 @@ class Writer {
   detail::Bytes& bytes() noexcept { return bytes_; }
   detail::Bytes take() && noexcept { return std::move(bytes_); }
 
+  // internal: the writer of a call, whose task holds on to what take_kept() returns (null: nothing)
+  static Writer of_call() {
+    Writer writer;
+    writer.is_call_ = true;
+    return writer;
+  }
+  std::shared_ptr<const void> take_kept() {
+    return kept_.empty() ? nullptr : std::make_shared<const std::vector<std::shared_ptr<const void>>>(std::move(kept_));
+  }
+
  private:
   detail::Bytes bytes_;
+  std::vector<std::shared_ptr<const void>> kept_;
+  bool is_call_ = false;
   int depth_ = 0;
 };
 

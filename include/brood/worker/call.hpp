@@ -153,6 +153,9 @@ struct CallTypes {
   using Returned = typename decltype(Applied<F, Arguments>::result())::type;
   static_assert(!std::is_reference_v<Returned>,
                 "brood: the task returns a reference, which would refer to the worker's memory; return a value");
+  static_assert(!argument_only<std::remove_cv_t<Returned>>,
+                "brood: a task can't return a SharedArray: its worker may end before the host has taken it. Make it in the "
+                "host, pass it to the task, and let the task write into it");
   using Result = std::remove_cv_t<Returned>;
 };
 

@@ -37,6 +37,9 @@ struct ClosureTypes {
                                                std::type_identity<void>>::type;
   static_assert(!std::is_reference_v<Returned>,
                 "brood: the task returns a reference, which would refer to the worker's memory; return a value");
+  static_assert(!argument_only<std::remove_cv_t<Returned>>,
+                "brood: a task can't return a SharedArray: its worker may end before the host has taken it. Make it in the "
+                "host, pass it to the task, and let the task write into it");
   using Result = std::remove_cv_t<Returned>;
 };
 
@@ -121,7 +124,7 @@ void run_items(TaskContext& context, Reader& in, Writer& out) {
   while (in.remaining() != 0) {
     const auto bytes = in.raw(in.count());
     const bool ran = run_item(context, out, [&] {
-      Reader item(bytes);
+      Reader item = Reader::of_call(bytes);
       Arguments arguments = ReadTuple<Arguments>::from(item);
       item.finish();
       invoke_into<Result>(out, f, std::move(arguments));

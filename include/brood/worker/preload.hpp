@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -75,8 +76,9 @@ class PreloadArgs {
   template <class... Args>
   static PreloadArgs make(const Args&... args) {
     PreloadArgs result(&detail::build_preload<T, Args...>);
-    Writer out;
+    Writer out = Writer::of_call();
     (out.value(args), ...);
+    result.kept_ = out.take_kept();
     result.arguments_ = std::string(reinterpret_cast<const char*>(out.view().data()), out.size());
     return result;
   }
@@ -84,12 +86,14 @@ class PreloadArgs {
   // internal
   detail::BuildPreload build() const noexcept { return build_; }
   const std::string& arguments() const noexcept { return arguments_; }
+  const std::shared_ptr<const void>& kept() const noexcept { return kept_; }
 
  private:
   explicit PreloadArgs(detail::BuildPreload builder) : build_(builder) {}
 
   detail::BuildPreload build_;
   std::string arguments_;
+  std::shared_ptr<const void> kept_;
 };
 
 namespace detail {

@@ -222,7 +222,7 @@ class WorkerLoop {
     begin_frame(out.bytes());
     bool failed = true;
     try {
-      Reader in(frame.payload.view());
+      Reader in = Reader::of_call(frame.payload.view());
       if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
       const auto thunk = reinterpret_cast<Thunk>(read_code(in));
       thunk(context_, in, out);
