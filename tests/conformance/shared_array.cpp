@@ -165,6 +165,10 @@ TEST_CASE("SharedArray is a range of its own memory") {
   static_assert(std::is_same_v<decltype(same), SharedArray<short>>);
   CHECK(same.data() == from_vector.data());
 
+  const SharedArray<int> copied(read_only.span());
+  CHECK(copied.data() != read_only.data());
+  CHECK(copied[0] == 10);
+
   CHECK(SharedArray<int>(0).empty());
   CHECK(SharedArray<int>(std::span<const int>()).data() == nullptr);
   CHECK_FALSE(SharedArray<int>().frozen());
@@ -445,6 +449,12 @@ TEST_CASE_TEMPLATE("a worker is after many tasks as it was before", Policy, WORK
     }
   }
   pool.map(look, a.split(1000));
+  // each item has an array of its own: they are not held to the end of a chunk
+  std::vector<SharedArray<int>> many;
+  for (int at = 0; at < 100; ++at) many.emplace_back(std::size_t{1});
+  const auto count_mappings = [](const SharedArray<int>&) { return resources().second; };
+  for (const std::size_t mappings : pool.map(count_mappings, many, {.chunk_size = 50})) CHECK(mappings < before.second + 10);
+  many.clear();
   CHECK(pool.submit(&resources).get() == before);
   CHECK(array_descriptors() == 1);
   CHECK(pool.stats().workers_started == 1);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -74,8 +75,21 @@ class SharedMemory {
     // not make_shared: the weak pointers would keep its place
     std::shared_ptr<SharedMemory> memory(new SharedMemory(open(wanted, access), wanted, access));
     all.push_back(memory);
+    if (recently.users != 0) recently.memory[recently.next++ % recently.memory.size()] = memory;
     return memory;
   }
+
+  /// As long as one lives, what this thread has opened last stays open: for calls of which each may have a part of the
+  /// same memory.
+  class Reuse {
+   public:
+    Reuse() noexcept { ++recently.users; }
+    Reuse(const Reuse&) = delete;
+    Reuse& operator=(const Reuse&) = delete;
+    ~Reuse() {
+      if (--recently.users == 0) recently.memory.fill(nullptr);
+    }
+  };
 
   std::byte* data() const noexcept { return static_cast<std::byte*>(mapping_.data()); }
   std::size_t size() const noexcept { return mapping_.size(); }
@@ -162,7 +176,14 @@ class SharedMemory {
     return fd < 0 ? Fd() : fd > 2 ? Fd(static_cast<int>(fd)) : own("pidfd_getfd", static_cast<int>(fd));
   }
 
+  struct Recently {
+    std::array<std::shared_ptr<SharedMemory>, 4> memory;
+    std::size_t next;
+    unsigned users;
+  };
+
   static inline thread_local std::vector<std::weak_ptr<SharedMemory>> opened;
+  static inline thread_local Recently recently{};
 
   Fd fd_;
   MemoryAddress origin_;  ///< where it was opened; no descriptor: it was made here

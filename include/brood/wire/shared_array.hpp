@@ -90,6 +90,11 @@ class SharedArray {
   SharedArray(SharedArray<U> other) noexcept  // NOLINT(google-explicit-constructor): as a span converts
       : memory_(std::move(other.memory_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
+  /// What can only be read does not become writable, and no other array is converted: `SharedArray<T>(other.span())` is a copy.
+  template <class U>
+    requires(!std::is_same_v<U, T> && !std::is_same_v<const U, T>)
+  SharedArray(const SharedArray<U>&) = delete;
+
   /// The same memory, which nobody can change any more, in no process; data() stays what it was. Throws SharedMemoryError
   /// and changes nothing when somebody else may write to it: another SharedArray of the memory, a task that has not
   /// resolved, a process that has mapped it (a copy of the host has: the workers of a ForkPolicy pool that was made later

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/os/shared_memory.hpp>
 #include <brood/worker/call.hpp>
 #include <brood/worker/context.hpp>
 #include <brood/worker/failure.hpp>
@@ -120,6 +121,7 @@ bool run_item(TaskContext& context, Writer& out, Body body) {
 template <class F, class Arguments, class Result>
 void run_items(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
+  const SharedMemory::Reuse reuse;
   F f = read_callable<F>(in);
   while (in.remaining() != 0) {
     const auto bytes = in.raw(in.count());
