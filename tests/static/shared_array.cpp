@@ -108,7 +108,8 @@ static_assert(!std::is_constructible_v<SharedArray<double>, SharedArray<int>>);
 static_assert(!std::is_constructible_v<SharedArray<const double>, SharedArray<int>>);
 static_assert(std::is_invocable_v<Reads, SharedArray<int>&>);
 static_assert(!std::is_convertible_v<std::size_t, SharedArray<int>> && !std::is_convertible_v<std::vector<int>, SharedArray<int>>);
-static_assert(std::is_constructible_v<SharedArray<int>, std::size_t> && !std::is_constructible_v<SharedArray<const int>, std::size_t>);
+static_assert(std::is_constructible_v<SharedArray<int>, std::size_t> &&
+              !std::is_constructible_v<SharedArray<const int>, std::size_t>);
 static_assert(std::is_constructible_v<SharedArray<const int>, const std::vector<int>&>);
 static_assert(std::is_convertible_v<const SharedArray<int>&, std::span<int>> &&
               std::is_convertible_v<const SharedArray<int>&, std::span<const int>> &&
