@@ -59,7 +59,7 @@ struct Point {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("Pool::submit calls functions", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit calls functions", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   CHECK(pool.submit(&twice, 21).get() == 42);
@@ -76,7 +76,7 @@ TEST_CASE_TEMPLATE("Pool::submit calls functions", Policy, ALL_POLICIES) {
   CHECK(pool.submit(reference, 1).get() == 2);
 }
 
-TEST_CASE_TEMPLATE("Pool::submit calls lambdas without captures", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit calls lambdas without captures", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   CHECK(pool.submit([] { return 1; }).get() == 1);
@@ -90,7 +90,7 @@ TEST_CASE_TEMPLATE("Pool::submit calls lambdas without captures", Policy, ALL_PO
   CHECK(pool.submit(+named, 6, 7).get() == 42);
 }
 
-TEST_CASE_TEMPLATE("Pool::submit calls functors", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit calls functors", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   CHECK(pool.submit(Plus{}, 40, 2).get() == 42);
@@ -113,7 +113,7 @@ TEST_CASE("a functor's change of itself stays in the worker") {
   CHECK(counter.value == 40);
 }
 
-TEST_CASE_TEMPLATE("Pool::submit takes any number of arguments", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit takes any number of arguments", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   CHECK(pool.submit([](int a, char b) { return std::to_string(a) + b; }, 1, 'b').get() == "1b");
@@ -130,7 +130,7 @@ TEST_CASE_TEMPLATE("Pool::submit takes any number of arguments", Policy, ALL_POL
   CHECK((six.get() == std::tuple(6.0, std::tuple(5, '5'), Point{4, 4}, std::vector{3, 3, 3}, std::string("two"), 1)));
 }
 
-TEST_CASE_TEMPLATE("Pool::submit converts arguments as a call would", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit converts arguments as a call would", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   CHECK(pool.submit(&length, "text").get() == 4);
@@ -145,7 +145,7 @@ TEST_CASE_TEMPLATE("Pool::submit converts arguments as a call would", Policy, AL
   CHECK(lvalue == "kept");
 }
 
-TEST_CASE_TEMPLATE("Pool::submit moves what can only be moved", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit moves what can only be moved", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   const std::unique_ptr<int> result = pool.submit(&make_owned, std::make_unique<int>(41)).get();
@@ -156,7 +156,7 @@ TEST_CASE_TEMPLATE("Pool::submit moves what can only be moved", Policy, ALL_POLI
   CHECK(*std::move(outcome).value() == 7);
 }
 
-TEST_CASE_TEMPLATE("Pool::submit returns structured values", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::submit returns structured values", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   CHECK((pool.submit(&pair_of, 5).get() == std::pair<int, std::string>(5, "5")));
@@ -167,7 +167,7 @@ TEST_CASE_TEMPLATE("Pool::submit returns structured values", Policy, ALL_POLICIE
   CHECK(pool.submit([](std::string t) { return t; }, megabytes).get() == megabytes);
 }
 
-TEST_CASE_TEMPLATE("tasks run in workers, not in the host", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("tasks run in workers, not in the host", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   const pid_t pid = pool.submit([] { return ::getpid(); }).get();
@@ -187,7 +187,7 @@ TEST_CASE("InlinePolicy runs tasks in the caller") {
   CHECK(pool.stats().workers.empty());
 }
 
-TEST_CASE_TEMPLATE("a null function pointer is refused by submit", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("a null function pointer is refused by submit", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   int (*nowhere)(int) = nullptr;
@@ -195,7 +195,7 @@ TEST_CASE_TEMPLATE("a null function pointer is refused by submit", Policy, ALL_P
   CHECK(pool.submit(&twice, 1).get() == 2);
 }
 
-TEST_CASE_TEMPLATE("async runs one call in one process", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("async runs one call in one process", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   CHECK(brood::async<Policy>(&twice, 21).get() == 42);
   CHECK_THROWS_AS(brood::async<Policy>([] { throw std::out_of_range("far"); }).get(), std::out_of_range);

@@ -81,7 +81,7 @@ brood::ExitStatus exited(int code) { return brood::ExitStatus::from_wait(code <<
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("WorkerDied has the exact cause, and the next task succeeds", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("WorkerDied has the exact cause, and the next task succeeds", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   const std::vector<std::pair<End, brood::ExitStatus>> ends{
@@ -99,7 +99,7 @@ TEST_CASE_TEMPLATE("WorkerDied has the exact cause, and the next task succeeds",
   CHECK(pool.stats().done == ends.size());
 }
 
-TEST_CASE_TEMPLATE("a real segmentation fault is WorkerDied with SIGSEGV", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a real segmentation fault is WorkerDied with SIGSEGV", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   auto future = pool.submit([] {
@@ -110,7 +110,7 @@ TEST_CASE_TEMPLATE("a real segmentation fault is WorkerDied with SIGSEGV", Polic
   expect_death(future, signaled(SIGSEGV));
 }
 
-TEST_CASE_TEMPLATE("only the task that crashed fails", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("only the task that crashed fails", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 4});
   std::vector<brood::Future<int>> futures;
@@ -131,7 +131,7 @@ TEST_CASE_TEMPLATE("only the task that crashed fails", Policy, WORKER_POLICIES) 
   CHECK(pool.stats().done == 299);
 }
 
-TEST_CASE_TEMPLATE("an idle worker that is killed from outside costs no task", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("an idle worker that is killed from outside costs no task", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   const pid_t first = pool.submit([] { return ::getpid(); }).get();
@@ -148,7 +148,7 @@ TEST_CASE_TEMPLATE("an idle worker that is killed from outside costs no task", P
   CHECK(pool.stats().failed == 0);
 }
 
-TEST_CASE_TEMPLATE("a busy worker that is killed from outside fails its task", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a busy worker that is killed from outside fails its task", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   auto future = pool.submit([] {
@@ -168,7 +168,7 @@ TEST_CASE_TEMPLATE("a busy worker that is killed from outside fails its task", P
   CHECK(waiting.get() == 2);
 }
 
-TEST_CASE_TEMPLATE("workers killed at random cost at most one task per kill", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("workers killed at random cost at most one task per kill", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   const std::string log = "/tmp/brood_starts_" + std::to_string(::getpid());
   ::unlink(log.c_str());
@@ -223,7 +223,7 @@ TEST_CASE_TEMPLATE("workers killed at random cost at most one task per kill", Po
   CHECK(started.size() + failures >= tasks);
 }
 
-TEST_CASE_TEMPLATE("a result that was written whole wins over the death behind it", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a result that was written whole wins over the death behind it", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   for (int n = 0; n < 20; ++n) {
@@ -247,7 +247,7 @@ TEST_CASE_TEMPLATE("a result that was written whole wins over the death behind i
   }
 }
 
-TEST_CASE_TEMPLATE("Failure tells the peak memory of a worker that died", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Failure tells the peak memory of a worker that died", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   const auto outcome = pool.submit([] {

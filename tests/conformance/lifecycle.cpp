@@ -33,13 +33,13 @@ struct Interruption {};
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a pool that was not used leaves nothing", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("a pool that was not used leaves nothing", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 4});
   CHECK(pool.stats().workers_started == 0);
 }
 
-TEST_CASE_TEMPLATE("Pool::close refuses new work and finishes the old", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::close refuses new work and finishes the old", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2, .name = "closing"});
   std::vector<brood::Future<int>> futures;
@@ -53,7 +53,7 @@ TEST_CASE_TEMPLATE("Pool::close refuses new work and finishes the old", Policy, 
   pool.wait();
 }
 
-TEST_CASE_TEMPLATE("Pool::wait waits until all is resolved", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::wait waits until all is resolved", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 3});
   std::vector<brood::Future<int>> futures;
@@ -66,7 +66,7 @@ TEST_CASE_TEMPLATE("Pool::wait waits until all is resolved", Policy, ALL_POLICIE
   CHECK(pool.submit(&add_one, 1).get() == 2);
 }
 
-TEST_CASE_TEMPLATE("Pool::cancel_pending resolves what has not started", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::cancel_pending resolves what has not started", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   const support::Gate gate;
   brood::Pool<Policy> pool({.workers = 2});
@@ -88,7 +88,7 @@ TEST_CASE_TEMPLATE("Pool::cancel_pending resolves what has not started", Policy,
   CHECK(pool.submit(&add_one, 1).get() == 2);
 }
 
-TEST_CASE_TEMPLATE("Pool::kill resolves everything now", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::kill resolves everything now", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   std::vector<brood::Future<int>> futures;
@@ -104,7 +104,7 @@ TEST_CASE_TEMPLATE("Pool::kill resolves everything now", Policy, WORKER_POLICIES
   pool.kill();
 }
 
-TEST_CASE_TEMPLATE("Pool::kill keeps values that were there", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("Pool::kill keeps values that were there", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
   auto future = pool.submit(&add_one, 1);
@@ -113,7 +113,7 @@ TEST_CASE_TEMPLATE("Pool::kill keeps values that were there", Policy, ALL_POLICI
   CHECK(future.get() == 2);
 }
 
-TEST_CASE_TEMPLATE("a pool's destructor waits for accepted tasks", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("a pool's destructor waits for accepted tasks", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   std::vector<brood::Future<int>> futures;
   {
@@ -126,7 +126,7 @@ TEST_CASE_TEMPLATE("a pool's destructor waits for accepted tasks", Policy, ALL_P
   }
 }
 
-TEST_CASE_TEMPLATE("a pool's destructor kills while an exception unwinds", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a pool's destructor kills while an exception unwinds", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   std::vector<brood::Future<int>> futures;
   try {
@@ -139,7 +139,7 @@ TEST_CASE_TEMPLATE("a pool's destructor kills while an exception unwinds", Polic
   for (auto& future : futures) CHECK_THROWS_AS(static_cast<void>(future.get()), brood::TaskCancelled);
 }
 
-TEST_CASE_TEMPLATE("a pool made while an exception unwinds waits as usual", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a pool made while an exception unwinds waits as usual", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   struct UsesPool {
     int* result;
@@ -160,7 +160,7 @@ TEST_CASE_TEMPLATE("a pool made while an exception unwinds waits as usual", Poli
   CHECK(result == 2);
 }
 
-TEST_CASE_TEMPLATE("Future: ready, wait_for, id, get twice", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Future: ready, wait_for, id, get twice", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   const support::Gate gate;
   brood::Pool<Policy> pool({.workers = 1});
@@ -181,14 +181,14 @@ TEST_CASE_TEMPLATE("Future: ready, wait_for, id, get twice", Policy, WORKER_POLI
   CHECK(second.get() == 2);
 }
 
-TEST_CASE_TEMPLATE("Future::ready becomes true although nobody waits", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Future::ready becomes true although nobody waits", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   const auto future = pool.submit(&add_one, 1);
   CHECK(support::eventually([&] { return future.ready(); }));
 }
 
-TEST_CASE_TEMPLATE("Future::cancel gives up a task that has not started", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Future::cancel gives up a task that has not started", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   const support::Gate gate;
   brood::Pool<Policy> pool({.workers = 1});
@@ -207,7 +207,7 @@ TEST_CASE_TEMPLATE("Future::cancel gives up a task that has not started", Policy
   CHECK(behind.get() == 3);
 }
 
-TEST_CASE_TEMPLATE("Future::cancel kills a task that runs, and no other", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Future::cancel kills a task that runs, and no other", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   for (int round = 0; round < 5; ++round) {
@@ -225,7 +225,7 @@ TEST_CASE_TEMPLATE("Future::cancel kills a task that runs, and no other", Policy
   }
 }
 
-TEST_CASE_TEMPLATE("Future::cancel at any moment hits its own task only", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("Future::cancel at any moment hits its own task only", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   for (int n = 0; n < 200; ++n) {
@@ -243,7 +243,7 @@ TEST_CASE_TEMPLATE("Future::cancel at any moment hits its own task only", Policy
   }
 }
 
-TEST_CASE_TEMPLATE("a Future outlives its pool", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("a Future outlives its pool", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   std::optional<brood::Future<std::string>> future;
   {
@@ -255,7 +255,7 @@ TEST_CASE_TEMPLATE("a Future outlives its pool", Policy, ALL_POLICIES) {
   CHECK_FALSE(future->cancel());
 }
 
-TEST_CASE_TEMPLATE("a dropped Future neither blocks nor cancels", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a dropped Future neither blocks nor cancels", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   const support::Gate gate;
   brood::Pool<Policy> pool({.workers = 2});
@@ -266,7 +266,7 @@ TEST_CASE_TEMPLATE("a dropped Future neither blocks nor cancels", Policy, WORKER
   CHECK(pool.stats().done == 2);
 }
 
-TEST_CASE_TEMPLATE("a Future that was moved from says so", Policy, ALL_POLICIES) {
+TEST_CASE_TEMPLATE("a Future that was moved from says so", Policy, EVERY_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   auto future = pool.submit(&add_one, 1);
@@ -276,7 +276,7 @@ TEST_CASE_TEMPLATE("a Future that was moved from says so", Policy, ALL_POLICIES)
   CHECK_THROWS_AS(static_cast<void>(future.id()), brood::Error);
 }
 
-TEST_CASE_TEMPLATE("a pool whose workers ignore the end is gone within the grace", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a pool whose workers ignore the end is gone within the grace", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2, .stop_grace = std::chrono::milliseconds(50)});
   // a thread that a task has left blocks nothing: the worker leaves; one that is stopped must be killed
@@ -284,7 +284,7 @@ TEST_CASE_TEMPLATE("a pool whose workers ignore the end is gone within the grace
   REQUIRE(::kill(worker, SIGSTOP) == 0);
 }
 
-TEST_CASE_TEMPLATE("many pools, one after the other and at the same time", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("many pools, one after the other and at the same time", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   for (int round = 0; round < 10; ++round) {
     brood::Pool<Policy> one({.workers = 2});

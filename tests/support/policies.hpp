@@ -68,17 +68,20 @@ using ForkServerWithPreloads = brood::ForkServerPolicy<Numbers, Sums>;
 
 }  // namespace support
 
-/// For TEST_CASE_TEMPLATE: the policies that have workers (OwnPolicy does what a fork server without Preloads does); all of
-/// them. With BROOD_TEST_FEW_POLICIES only one of each kind. With ThreadSanitizer only what never forks a process with
-/// threads: it has one itself.
+/// For TEST_CASE_TEMPLATE: a policy of each kind that has workers; those and InlinePolicy. With ThreadSanitizer only what
+/// never forks a process with threads: it has one itself.
+///
+/// The EVERY_ ones have a policy that a user wrote, too: for the suites that say what a policy is. To the others it is a
+/// fork server like ours.
 #if BROOD_TEST_HAS_THREAD_SANITIZER
 #define WORKER_POLICIES brood::SpawnPolicy
-#elif defined(BROOD_TEST_FEW_POLICIES)
-#define WORKER_POLICIES brood::ForkPolicy, brood::SpawnPolicy, support::ForkServerWithPreloads
+#define EVERY_WORKER_POLICY WORKER_POLICIES
 #else
-#define WORKER_POLICIES brood::ForkPolicy, brood::SpawnPolicy, support::ForkServerWithPreloads, support::OwnPolicy
+#define WORKER_POLICIES brood::ForkPolicy, brood::SpawnPolicy, support::ForkServerWithPreloads
+#define EVERY_WORKER_POLICY WORKER_POLICIES, support::OwnPolicy
 #endif
 #define ALL_POLICIES WORKER_POLICIES, brood::InlinePolicy
+#define EVERY_POLICY EVERY_WORKER_POLICY, brood::InlinePolicy
 
 TYPE_TO_STRING_AS("ForkPolicy", brood::ForkPolicy);
 TYPE_TO_STRING_AS("SpawnPolicy", brood::SpawnPolicy);
