@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 // One pool, many threads.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -13,12 +17,36 @@
 
 #include <brood/brood.hpp>
 
+#include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/proc.hpp"
 
 namespace {
 
 int add_one(int n) { return n + 1; }
+
+/// A Preload whose second and later builds are noted and wait for a gate.
+struct Builds {
+  Builds(const std::string& log, const std::string& gate) {
+    const int fd = ::open(log.c_str(), O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0600);
+    const bool noted = ::write(fd, "x", 1) == 1;
+    ::close(fd);
+    if (!noted) throw std::runtime_error("the build can't be noted");
+    if (support::read_text(log).size() > 1) support::wait_for_gate(gate, 0);
+  }
+};
+
+/// Runs the body in a thread, and returns when the kernel has done with that thread, too.
+template <class Body>
+void in_thread_that_ends(Body body) {
+  pid_t id = 0;
+  std::thread([&] {
+    id = ::gettid();
+    body();
+  }).join();
+  CHECK(support::eventually([&] { return !support::numbers_in("/proc/self/task").contains(id); }));
+}
 
 template <class Body>
 void in_threads(int count, Body body) {
@@ -85,6 +113,47 @@ TEST_CASE_TEMPLATE("a pool survives the threads that made and used it", Policy, 
     }
     CHECK(pool->stats().workers_died == 0);
   }
+}
+
+TEST_CASE("threads that end do not take the server along that is being built for their tasks") {
+  const support::Leftovers audit;
+  const support::Gate log;
+  const support::Gate gate;
+  using Policy = brood::ForkServerPolicy<Builds>;
+  brood::Pool<Policy> pool({.workers = 1}, {brood::preload_args<Builds>(log.path(), gate.path())});
+  CHECK(pool.submit(&add_one, 1).get() == 2);
+  const auto builds = [&] { return support::read_text(log.path()).size(); };
+  std::vector<brood::Future<int>> futures;
+  bool by_submit = false;
+  SUBCASE("of a thread that submits") { by_submit = true; }
+  SUBCASE("of a thread that waits") {}
+  if (by_submit) {
+    REQUIRE(::kill(pool.stats().server_pid, SIGKILL) == 0);
+    REQUIRE(support::eventually([&] { return pool.stats().server_pid == 0; }));
+  } else {
+    futures.push_back(pool.submit([](int) {
+      ::pause();
+      return 0;
+    }, 0));
+    REQUIRE(support::wait_until_running(pool, 1));
+    REQUIRE(::kill(pool.stats().server_pid, SIGKILL) == 0);
+  }
+  for (int n = 0; n < 5; ++n) {
+    in_thread_that_ends([&] {
+      futures.push_back(pool.submit(&add_one, n));
+      CHECK(support::eventually([&] {
+        futures.back().wait_for(std::chrono::milliseconds(1));
+        return builds() >= 2;
+      }));
+    });
+  }
+  CHECK(pool.stats().server_pid > 0);
+  gate.open();
+  std::size_t values = 0;
+  for (auto& future : futures) values += future.outcome().has_value();
+  CHECK(values == 5);
+  CHECK(builds() == 2);
+  CHECK(pool.submit(&add_one, 1).get() == 2);
 }
 
 TEST_CASE_TEMPLATE("close and kill from another thread end every wait", Policy, WORKER_POLICIES) {

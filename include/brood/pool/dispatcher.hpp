@@ -201,7 +201,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   Clock::time_point next_timer() const;
   void set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when);
   void fire_timers();
-  void ensure_helper();
+  bool ensure_helper();
+  bool on_helper() const noexcept { return helper_.get_id() == std::this_thread::get_id(); }
   void help();
 
   // sources and workers: dispatcher_sources.hpp
@@ -355,6 +356,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::condition_variable helper_cv_;
   bool helper_parked_ = false;
   bool helper_drives_ = false;
+  bool relaunch_wanted_ = false;  ///< by a thread that may not do it itself
   bool helper_quits_ = false;
 };
 

@@ -179,12 +179,13 @@ inline void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()>
 
 // ---- the helper thread ---------------------------------------------------------------------------------------------
 
-inline void Dispatcher::ensure_helper() {
+/// False when there is no thread to be had: whoever waits drives.
+inline bool Dispatcher::ensure_helper() {
+  if (helper_quits_) return false;
   if (helper_.joinable()) {
     if (helper_parked_) helper_cv_.notify_one();
-    return;
+    return true;
   }
-  if (helper_quits_) return;
   const AllSignalsBlocked blocked;  // the thread inherits the mask: the host's signals are for the host's threads
   helper_threads.fetch_add(1);
   try {
@@ -194,8 +195,10 @@ inline void Dispatcher::ensure_helper() {
       helper_threads.fetch_sub(1);
     });
   } catch (...) {
-    helper_threads.fetch_sub(1);  // no thread to be had: whoever waits drives
+    helper_threads.fetch_sub(1);
+    return false;
   }
+  return true;
 }
 
 inline void Dispatcher::help() {
@@ -218,7 +221,16 @@ inline void Dispatcher::help() {
         continue;
       }
     }
-    if (needed()) {
+    if (relaunch_wanted_) {
+      try {
+        supervise();
+        relaunch_wanted_ = false;
+      } catch (...) {  // as above
+        helper_cv_.wait_for(lock, nap);
+      }
+      wake();
+      run_callbacks(lock);
+    } else if (needed()) {
       const std::uint64_t turns = turns_;
       helper_cv_.wait_for(lock, patience);
       for (bool mine = false; needed() && (turns == turns_ || mine); mine = true) {

@@ -206,6 +206,13 @@ inline void Dispatcher::supervise_main() {
     return fail_queue(queue_, policy_.relaunchable ? told_as_broken(launch_failure_) : launch_failure_);
   }
   if (Clock::now() < retry_at_) return;
+  // Until it is up, a server takes the end of the thread that launched it for the end of the host: the helper lives as long
+  // as the pool, other threads come and go.
+  if (!on_helper() && ensure_helper()) {
+    relaunch_wanted_ = true;
+    if (helper_drives_) bell_.ring();
+    return;
+  }
   try {
     launch_main();
   } catch (...) {

@@ -51,8 +51,8 @@ inline std::string mismatch_with(const HandOverHeader& header) {
 [[noreturn]] inline void run_exec_server(const HandOverHeader& header) {
   take_role(ProcessRole::server);
   const LeaveAtEnd end;
-  // While Preloads are built nobody watches the host. The thread that has launched us waits for them, so its end is the
-  // host's; at worst a launch fails and is tried again.
+  // While Preloads are built nobody watches the host. The thread that has launched us lives at least until they are built,
+  // so its end is the host's.
   if (!die_with_parent(header.parent)) ::_exit(0);
   Server server;
   server.control = ControlSocket(take_handed_fd(1));
