@@ -232,16 +232,17 @@ class OnExit {
   std::function<void()> action_;
 };
 
-template <class Policy>
-brood::detail::TaskPtr watched_task(const std::shared_ptr<brood::detail::Dispatcher>& dispatcher) {
+/// A call as submit makes it, before it is handed to the pool.
+template <class F, class... Args>
+brood::detail::TaskPtr make_call(const std::shared_ptr<brood::detail::Dispatcher>& dispatcher, F f, const Args&... args) {
   using namespace brood::detail;
+  using Types = CallTypes<F, const Args&...>;
   const TaskPtr task = dispatcher->make_task();
-  int (*f)(int) = &add_one;
-  task->name = name_of<int (*)(int)>(f);
+  task->name = name_of<F>(f);
   brood::Writer out;
-  out.raw(code_of<&run_call<int (*)(int), std::tuple<int>, int>>());
-  write_callable<int (*)(int)>(out, f);
-  WriteArguments<std::tuple<int>>::to(out, 1);
+  out.raw(code_of<&run_call<F, typename Types::Arguments, typename Types::Result>>());
+  write_callable<F>(out, f);
+  WriteArguments<typename Types::Arguments>::to(out, args...);
   task->payload = shared_bytes(std::move(out));
   return task;
 }
@@ -273,7 +274,7 @@ std::string callback_rounds() {
       std::fflush(stdout);
       auto dispatcher =
           brood::detail::make_dispatcher<Policy>(brood::PoolOptions{.workers = 2}, Policy{}, true);
-      const auto task = watched_task<Policy>(dispatcher);
+      const auto task = make_call(dispatcher, &add_one, 1);
       std::atomic<bool> ran = false;
       dispatcher->when_resolved(task, [&, run = action] {
         const OnExit told([&] { ran = true; });
@@ -291,7 +292,77 @@ std::string callback_rounds() {
   return {};
 }
 
+/// Whether the task is resolved although nobody waits for it.
+bool resolved_by_itself(const std::atomic<bool>& resolved) {
+  return support::eventually([&] { return resolved.load(); }, std::chrono::seconds(10));
+}
+bool resolved_by_itself(const brood::Future<int>& future) {
+  return support::eventually([&] { return future.ready(); }, std::chrono::seconds(10));
+}
+
+int loops() {
+  for (volatile unsigned n = 0;;) n = n + 1;
+}
+
+enum class By { helper, waiting_thread, cancelling_thread };
+
+/// A callback that looks whether somebody drives while it runs. Returns what was wrong.
+template <class Policy>
+std::string look_from_callback(By by) {
+  using namespace std::chrono_literals;
+  using brood::detail::Dispatcher;
+  using brood::detail::submit_under;
+  // whoever is about to wait, or says so, makes no helper
+  const auto caller = by == By::helper ? Dispatcher::Caller::leaves : Dispatcher::Caller::waits;
+  const brood::PoolOptions options{.workers = by == By::cancelling_thread ? 1U : 2U};
+  const auto dispatcher = brood::detail::make_dispatcher<Policy>(options, Policy{}, true);
+  const support::Gate gate;
+  const auto behind = make_call(dispatcher, &support::wait_for_gate, gate.path(), 1);
+  const auto task = make_call(dispatcher, &add_one, 1);
+  std::string wrong = "the callback did not run";
+  std::atomic<bool> ran = false;
+  const std::thread::id here = std::this_thread::get_id();
+  dispatcher->when_resolved(task, [&] {
+    const OnExit told([&] { ran = true; });
+    wrong.clear();
+    if ((std::this_thread::get_id() == here) == (by == By::helper)) wrong += "it runs on the wrong thread; ";
+    gate.open();
+    if (!resolved_by_itself(behind->resolved)) wrong += "nobody hears of the end of a task; ";
+    const auto late = submit_under<Policy>(dispatcher, brood::TaskOptions{.timeout = 50ms}, &loops);
+    if (!resolved_by_itself(late)) {
+      wrong += "nobody looks at deadlines; ";
+    } else if (late.outcome().failure().kind() != brood::FailureKind::timeout) {
+      wrong += late.outcome().failure().message();
+    }
+    if constexpr (!brood::CopiesHost<Policy>) {
+      ::kill(dispatcher->stats().server_pid, SIGKILL);
+      if (!support::eventually([&] { return dispatcher->stats().server_pid == 0; })) wrong += "nobody hears of the server's end; ";
+      const auto next = submit_under<Policy>(dispatcher, brood::TaskOptions{}, &add_one, 1);
+      if (!resolved_by_itself(next)) wrong += "nobody starts a server; ";
+    }
+  });
+  dispatcher->enqueue(behind, caller);
+  dispatcher->enqueue(task, caller);
+  switch (by) {
+    case By::helper: break;
+    case By::waiting_thread: dispatcher->wait(*task); break;
+    case By::cancelling_thread: dispatcher->cancel(task); break;
+  }
+  if (!support::eventually([&] { return ran.load(); }, std::chrono::seconds(60))) return "the callback does not come to its end";
+  dispatcher->close();
+  dispatcher->wait_all();
+  dispatcher->shut_down();
+  return wrong;
+}
+
 }  // namespace
+
+TEST_CASE_TEMPLATE("while a callback runs somebody else drives", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  CHECK(look_from_callback<Policy>(By::helper) == "");
+  CHECK(look_from_callback<Policy>(By::waiting_thread) == "");
+  CHECK(look_from_callback<Policy>(By::cancelling_thread) == "");
+}
 
 TEST_CASE_TEMPLATE("any call from a callback of a resolved task comes to its end", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;

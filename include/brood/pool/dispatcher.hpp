@@ -5,16 +5,18 @@
 // Driving. All progress is made in turn(): wait for events, handle them, recompute what should be. At most one thread is
 // the driver. A thread that waits for a task becomes the driver when there is none, so that a synchronous call needs no
 // other thread; others that wait sleep until their task is resolved or the driver's place is free. A helper thread takes
-// the place when work is outstanding and nobody waits.
+// the place when work is outstanding and nobody waits. While it runs callbacks, a second one does.
 //
 // Invariants
 // - mutex_ guards everything but Task::resolved; it is never held while code of the user runs, nor during epoll_wait.
 // - A task is in exactly one place: a queue, one slot's `assigned`, or resolved. resolve() is the only way into the last,
 //   and is passed once.
 // - Supervision is level-triggered: supervise() looks at queue, slots and sources as they are, whatever events led there.
-// - Callbacks run after the driver's place has been given up, so that they may call anything.
+// - Callbacks run after the driver's place has been given up, so that they may call anything; and while they run somebody
+//   else takes it if there is work.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -202,7 +204,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when);
   void fire_timers();
   bool ensure_helper();
-  bool on_helper() const noexcept { return helper_.get_id() == std::this_thread::get_id(); }
+  bool on_helper() const noexcept;
+  void help_callbacks(Lock& lock);
   void help();
 
   // sources and workers: dispatcher_sources.hpp
@@ -352,10 +355,12 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::condition_variable followers_cv_;
   std::vector<std::function<void()>> callbacks_;
 
-  std::thread helper_;
+  std::array<std::thread, 2> helpers_;  ///< the second for while the first runs callbacks
   std::condition_variable helper_cv_;
-  bool helper_parked_ = false;
+  unsigned helpers_parked_ = 0;
   bool helper_drives_ = false;
+  bool helper_calls_ = false;   ///< one runs callbacks; the other leaves them to it
+  bool helper_leaves_ = false;  ///< one shuts down
   bool relaunch_wanted_ = false;  ///< by a thread that may not do it itself
   bool helper_quits_ = false;
 };

@@ -20,7 +20,9 @@ inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
 }
 
 inline Dispatcher::~Dispatcher() {
-  if (helper_.joinable()) helper_.detach();  // only the helper itself can get here with it
+  for (std::thread& helper : helpers_) {
+    if (helper.joinable()) helper.detach();  // only a helper itself can get here with it
+  }
 }
 
 inline void Dispatcher::check_process(const char* call) const {
@@ -130,6 +132,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
 
 inline void Dispatcher::run_callbacks(Lock& lock) {
   while (!callbacks_.empty()) {
+    if (!policy_.runs_inline) hand_over();  // nothing waits for them to return
     std::vector<std::function<void()>> ready = std::exchange(callbacks_, {});
     lock.unlock();
     for (const auto& callback : ready) {
@@ -177,19 +180,25 @@ inline void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()>
   callback();
 }
 
-// ---- the helper thread ---------------------------------------------------------------------------------------------
+// ---- the helper threads --------------------------------------------------------------------------------------------
 
-/// False when there is no thread to be had: whoever waits drives.
+inline bool Dispatcher::on_helper() const noexcept {
+  return std::any_of(helpers_.begin(), helpers_.end(),
+                     [](const std::thread& each) { return each.get_id() == std::this_thread::get_id(); });
+}
+
+/// Sees to a helper that runs no callbacks. False when there is no thread to be had: whoever waits drives.
 inline bool Dispatcher::ensure_helper() {
   if (helper_quits_) return false;
-  if (helper_.joinable()) {
-    if (helper_parked_) helper_cv_.notify_one();
+  std::thread& helper = helpers_[helper_calls_ ? 1 : 0];
+  if (helper.joinable()) {
+    if (helpers_parked_ != 0) helper_cv_.notify_one();
     return true;
   }
   const AllSignalsBlocked blocked;  // the thread inherits the mask: the host's signals are for the host's threads
   helper_threads.fetch_add(1);
   try {
-    helper_ = start_thread([self = shared_from_this()]() mutable {
+    helper = start_thread([self = shared_from_this()]() mutable {
       self->help();
       self.reset();
       helper_threads.fetch_sub(1);
@@ -199,6 +208,14 @@ inline bool Dispatcher::ensure_helper() {
     return false;
   }
   return true;
+}
+
+/// One helper runs callbacks, one at a time; the other is to drive meanwhile.
+inline void Dispatcher::help_callbacks(Lock& lock) {
+  if (helper_calls_) return;
+  helper_calls_ = true;
+  run_callbacks(lock);
+  helper_calls_ = false;
 }
 
 inline void Dispatcher::help() {
@@ -211,12 +228,14 @@ inline void Dispatcher::help() {
     return work_left() && !driving_ && followers_ == 0 && !helper_quits_;
   };
   while (!helper_quits_) {
-    if (leave_when_idle_ && outstanding_ == 0 && !driving_ && callbacks_.empty()) {
+    if (leave_when_idle_ && outstanding_ == 0 && !driving_ && callbacks_.empty() && !helper_calls_ &&
+        !std::exchange(helper_leaves_, true)) {
       lock.unlock();
       try {
         return shut_down();
       } catch (...) {  // out of memory or descriptors: once more, a little later
         lock.lock();
+        helper_leaves_ = false;
         helper_cv_.wait_for(lock, nap);
         continue;
       }
@@ -229,7 +248,7 @@ inline void Dispatcher::help() {
         helper_cv_.wait_for(lock, nap);
       }
       wake();
-      run_callbacks(lock);
+      help_callbacks(lock);
     } else if (needed()) {
       const std::uint64_t turns = turns_;
       helper_cv_.wait_for(lock, patience);
@@ -242,15 +261,15 @@ inline void Dispatcher::help() {
           helper_cv_.wait_for(lock, nap);
         }
         helper_drives_ = false;
-        run_callbacks(lock);
+        help_callbacks(lock);
       }
       last_work = Clock::now();
     } else if (leave_when_idle_ || Clock::now() - last_work < linger) {
       helper_cv_.wait_for(lock, nap);
     } else {
-      helper_parked_ = true;
+      ++helpers_parked_;
       helper_cv_.wait(lock);
-      helper_parked_ = false;
+      --helpers_parked_;
       last_work = Clock::now();
     }
   }
@@ -306,11 +325,13 @@ inline void Dispatcher::shut_down() {
   for (const auto& source : ending) source->impl.reset();
   buried.clear();
   for (const Fd& each : ended) reap_adopted(each.get());
-  if (!helper_.joinable()) return;
-  if (helper_.get_id() == std::this_thread::get_id()) {
-    helper_.detach();
-  } else {
-    helper_.join();
+  for (std::thread& helper : helpers_) {  // there will be no other
+    if (!helper.joinable()) continue;
+    if (helper.get_id() == std::this_thread::get_id()) {
+      helper.detach();
+    } else {
+      helper.join();
+    }
   }
 }
 
