@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -22,9 +23,12 @@
 
 #include <brood/brood.hpp>
 
+#include "support/child.hpp"
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -269,6 +273,21 @@ int absurd_times(int n) {
   status_page().task.store(~std::uint64_t{0});
   status_page().items_started.store(~std::uint64_t{0});
   return n;
+}
+
+/// Says again and again that it has only just started.
+int starts_for_ever() {
+  StatusPage& page = status_page();
+  for (;;) page.started_ns.store(brood::detail::monotonic_ns());
+}
+/// An item that says, too, that it is the next, and the next ...
+int starts_for_ever_as_others(int item) {
+  if (item != 1) return item;
+  StatusPage& page = status_page();
+  for (;;) {
+    ++page.items_started;
+    page.started_ns.store(brood::detail::monotonic_ns());
+  }
 }
 
 // ---- lies about the items of a chunk
@@ -527,6 +546,23 @@ TEST_CASE_TEMPLATE("a task that writes over its status page harms no other", Pol
     CHECK(dead.failure().kind() == FailureKind::worker_died);
     CHECK(pool.submit(&add_one, n).get() == n + 1);
   }
+}
+
+TEST_CASE_TEMPLATE("a task can't put off its deadline by moving its start", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const auto ran = support::run_in_child(
+      [] {
+        brood::Pool<Policy> pool({.workers = 1});
+        const auto alone = pool.submit({.timeout = 100ms}, &starts_for_ever).outcome();
+        std::printf("%s\n", alone ? "a value" : alone.failure().message().c_str());
+        if (alone || alone.failure().kind() != FailureKind::timeout) return 1;
+        const auto items = pool.try_map(&starts_for_ever_as_others, std::vector{0, 1, 2, 3}, {.chunk_size = 4, .timeout = 100ms});
+        std::printf("%s\n", items[1] ? "a value" : items[1].failure().message().c_str());
+        if (items[1] || items[1].failure().kind() != FailureKind::timeout) return 2;
+        return items[0] && pool.submit(&add_one, 1).get() == 2 ? 0 : 3;
+      },
+      20'000);
+  CHECK_MESSAGE((ran.status.exited() && ran.status.code() == 0), ran.status.describe() << " " << ran.output);
 }
 
 TEST_CASE_TEMPLATE("a start hook that lies ends in a LaunchError, not in starts without end", Policy, WORKER_POLICIES) {

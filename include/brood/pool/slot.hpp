@@ -137,6 +137,7 @@ class Slot {
     looks = looks_at_unstarted = 0;
     unstarted = {};
     bytes_sent_ = 0;
+    start_ = {};
     start_cause = nullptr;
     deadline = task_check = Clock::time_point::max();
   }
@@ -176,13 +177,22 @@ class Slot {
 
   bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }
 
-  /// When a task that runs, or the item of it that runs, has started.
-  Clock::time_point start_of(const Task& task) const noexcept {
-    const auto told = ends.status.page().started_ns.load(std::memory_order_acquire);
+  /// When a task that runs, or the item of it that runs, has started. The worker is believed once, in a chunk once for each
+  /// item: no task can put its own deadline off again and again.
+  Clock::time_point start_of(const Task& task) noexcept {
+    const StatusPage& page = ends.status.page();
+    // before started_ns, which the worker writes before it counts the item
+    const std::uint64_t items = page.items_started.load(std::memory_order_acquire) & ~StatusPage::halted_bit;
+    const bool same_item = items <= start_.items || items > task.items;
+    if (start_.number == task.number && same_item) return start_.time;
+    const auto told = page.started_ns.load(std::memory_order_acquire);
     const auto now = Clock::now();
     const auto since_boot = std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count();
-    if (told > static_cast<std::uint64_t>(since_boot)) return task.assigned_at;  // it lies
-    return std::max(task.assigned_at, Clock::time_point(std::chrono::nanoseconds(static_cast<std::int64_t>(told))));
+    start_ = {task.number, std::min<std::uint64_t>(items, task.items), task.assigned_at};
+    if (told <= static_cast<std::uint64_t>(since_boot)) {  // else it lies
+      start_.time = std::max(start_.time, Clock::time_point(std::chrono::nanoseconds(static_cast<std::int64_t>(told))));
+    }
+    return start_.time;
   }
 
   /// Puts a frame behind those that are to be sent.
@@ -280,7 +290,15 @@ class Slot {
     }
   };
 
+  /// The start that was believed.
+  struct Start {
+    std::uint64_t number = 0;  ///< of the task
+    std::uint64_t items = 0;   ///< how many items of it had started
+    Clock::time_point time;
+  };
+
   SlotState state_ = SlotState::vacant;
+  Start start_;
   FrameReader reader_;
   std::deque<Outgoing> outbox_;
   std::uint64_t bytes_sent_ = 0;
