@@ -37,6 +37,7 @@
 
 #include <brood/os/cpus.hpp>
 #include <brood/os/memory_pressure.hpp>
+#include <brood/os/own_process.hpp>
 #include <brood/os/poller.hpp>
 #include <brood/os/threads.hpp>
 #include <brood/pool/options.hpp>
@@ -87,7 +88,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
 
   /// Throws WrongProcess in another process than the one that made the pool.
   void check_process(const char* call) const;
-  bool in_own_process() const noexcept { return ::getpid() == pid_; }
+  bool in_own_process() const noexcept { return own_.same(); }
 
   /// A new task with a number. Its payload and name are to be filled in.
   TaskPtr make_task();
@@ -302,6 +303,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   const PolicyHandle policy_;
   const unsigned target_;
   const pid_t pid_ = ::getpid();
+  const OwnProcess own_;
 
   std::mutex mutex_;
   Poller poller_;

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <span>
 
+#include <brood/os/own_process.hpp>
 #include <brood/os/pipe.hpp>
 #include <brood/wire/frame.hpp>
 #include <brood/wire/status_page.hpp>
@@ -61,7 +62,7 @@ inline bool write_all(int fd, std::span<const std::byte> bytes) {
 /// On the wire and in the log: for each item a word (failed in the lowest bit, size above it), then its bytes.
 class ItemLog final : public ItemSink {
  public:
-  ItemLog(StatusPage& page, int results, const PipeIdentity& identity, FrameHeader task, pid_t worker,
+  ItemLog(StatusPage& page, int results, const PipeIdentity& identity, FrameHeader task, const OwnProcess& worker,
           MemoryWatch& memory) noexcept
       : page_(page), results_(results), identity_(identity), task_(task), worker_(worker), memory_(memory) {}
 
@@ -72,7 +73,7 @@ class ItemLog final : public ItemSink {
   }
 
   void finish(bool failed, std::span<const std::byte> bytes) override {
-    if (::getpid() != worker_) ::_exit(0);  // the item forked, and the child has come back here: its twin goes on
+    if (!worker_.same()) ::_exit(0);  // the item forked, and the child has come back here: its twin goes on
     const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
     const std::size_t needed = sizeof word + bytes.size();
     if (needed > StatusPage::log_capacity - used_) flush(0);
@@ -132,7 +133,7 @@ class ItemLog final : public ItemSink {
   int results_;
   const PipeIdentity& identity_;
   FrameHeader task_;
-  pid_t worker_;
+  const OwnProcess& worker_;
   MemoryWatch& memory_;
   bool full_ = false;
   std::uint32_t first_ = 0;

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/os/own_process.hpp>
 #include <brood/os/pipe.hpp>
 #include <brood/os/process.hpp>
 #include <brood/wire/code_pointer.hpp>
@@ -215,7 +216,7 @@ class WorkerLoop {
     }
     page.task.store(task.task, std::memory_order_release);
 
-    ItemLog log(page, results_.get(), identity_, task, pid_, memory_);
+    ItemLog log(page, results_.get(), identity_, task, own_, memory_);
     context_.task = task.task;
     context_.items = &log;
     Writer out;
@@ -230,10 +231,10 @@ class WorkerLoop {
     } catch (const abi::__forced_unwind&) {
       throw;  // pthread_exit: the worker ends
     } catch (...) {
-      if (::getpid() != pid_) ::_exit(0);
+      if (!own_.same()) ::_exit(0);
       fail(task, started, [](Writer& why) { write_current_failure(why); });
     }
-    if (::getpid() != pid_) ::_exit(0);  // the task forked, and the child has come back here: its twin answers
+    if (!own_.same()) ::_exit(0);  // the task forked, and the child has come back here: its twin answers
     if (!failed) answer(task, started, out, log);
     frame.payload = Bytes();
     page.task.store(0, std::memory_order_release);
@@ -281,6 +282,7 @@ class WorkerLoop {
   PipeIdentity identity_{results_.get()};
   StatusMapping status_;
   pid_t pid_;
+  OwnProcess own_;
   TaskContext context_;
   FrameReader reader_;
   MemoryWatch memory_;
