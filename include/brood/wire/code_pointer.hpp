@@ -43,26 +43,26 @@ inline void* read_code(Reader& in) {
 
   ModuleTable& table = ModuleTable::instance();
   ModuleTable::Entry module = table.with(identity);
-  const std::string wanted = (path.empty() ? "the program" : path) + " (" + identity.text() + ")";
+  const auto wanted = [&] { return (path.empty() ? "the program" : path) + " (" + identity.text() + ")"; };
   if (!module && path.empty()) {
     const auto own = table.program();
-    throw ImageMismatch("a worker runs another program than the host: the host runs " + wanted + ", the worker runs " +
+    throw ImageMismatch("a worker runs another program than the host: the host runs " + wanted() + ", the worker runs " +
                         (own ? own->identity.text() : "an unknown one") + "; restart the host after an upgrade");
   }
   if (!module) {
     if (::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) {
       const char* const reason = ::dlerror();
-      throw ImageMismatch("a worker can't open the library that holds the task's code, " + wanted + ": " +
+      throw ImageMismatch("a worker can't open the library that holds the task's code, " + wanted() + ": " +
                           (reason != nullptr ? reason : "no reason given"));
     }
     module = table.with(identity);
   }
   if (!module) {
-    throw ImageMismatch("the library that holds the task's code, " + wanted +
+    throw ImageMismatch("the library that holds the task's code, " + wanted() +
                         ", is another one on disk now; restart the host after an upgrade");
   }
   if (!module->holds_code(offset)) {
-    throw ImageMismatch("the task's code lies outside the code of " + wanted);
+    throw ImageMismatch("the task's code lies outside the code of " + wanted());
   }
   return reinterpret_cast<void*>(module->base + offset);
 }
