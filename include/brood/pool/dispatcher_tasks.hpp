@@ -278,6 +278,7 @@ inline void Dispatcher::delay(const TaskPtr& task) {
 
 /// Puts the tasks whose pause is over at the end of their queue.
 inline void Dispatcher::queue_due_retries() {
+  if (delayed_.empty()) return;
   const auto now = Clock::now();
   while (!delayed_.empty() && delayed_.begin()->first <= now) {
     const TaskPtr task = delayed_.begin()->second;

@@ -58,7 +58,7 @@ class Future {
       return {};
     } else {
       try {
-        Reader in(task().results.front().view());
+        Reader in(task().results[0].view());
         R value = in.value<R>();
         in.finish();
         return value;

@@ -13,7 +13,7 @@ namespace brood::detail {
 
 /// What a task that ran in its caller has to say, in the form in which a worker would have said it.
 struct InlineAnswer {
-  std::vector<ResultBytes> results;
+  ResultParts results;
   Bytes failure;  ///< empty: none
 };
 

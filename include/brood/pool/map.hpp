@@ -276,7 +276,7 @@ class Map {
   void land(const Chunk& chunk) {
     const Task& task = *chunk.task;
     std::uint64_t failed = 0;
-    for (const ResultBytes& part : task.results) failed += decode(chunk, part);
+    for (std::size_t at = 0; at < task.results.size(); ++at) failed += decode(chunk, task.results[at]);
     if (failed != 0) dispatcher_->count_failed_items(failed);
     sizer_.measured(task.run_ns, task.items_done);
     std::uint32_t next = task.items_done;

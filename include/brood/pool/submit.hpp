@@ -114,6 +114,8 @@ inline std::chrono::nanoseconds timeout_of(const Dispatcher& dispatcher, std::ch
   return wanted > longest ? std::chrono::nanoseconds(0) : std::chrono::nanoseconds(wanted);
 }
 
+inline constexpr std::size_t usual_call = 128;  ///< bytes: a function and a few small arguments
+
 /// Submits one call.
 template <Route route, class F, class Types, class... Args>
 Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F& f,
@@ -125,6 +127,7 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
   Writer out = Writer::of_call();
+  out.bytes().reserve(usual_call);
   if (options.limits != Limits{} && !dispatcher->policy().runs_inline) {
     task->limited = true;
     write_limits(out, options.limits);

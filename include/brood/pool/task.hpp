@@ -34,6 +34,29 @@ struct ResultBytes {
   std::span<const std::byte> view() const noexcept { return bytes.view().subspan(offset); }
 };
 
+/// The parts of a task's results in the order in which they came. The first needs no memory of its own: a single call has
+/// no other.
+class ResultParts {
+ public:
+  std::size_t size() const noexcept { return first_ ? 1 + more_.size() : 0; }
+  const ResultBytes& operator[](std::size_t at) const noexcept { return at == 0 ? *first_ : more_[at - 1]; }
+  void push_back(ResultBytes&& part) {
+    if (first_) {
+      more_.push_back(std::move(part));
+    } else {
+      first_.emplace(std::move(part));
+    }
+  }
+  void clear() noexcept {
+    first_.reset();
+    more_.clear();
+  }
+
+ private:
+  std::optional<ResultBytes> first_;
+  std::vector<ResultBytes> more_;
+};
+
 /// Who a task's callable is, for messages. Costs nothing until somebody asks.
 struct CallableName {
   std::string_view type;
@@ -75,7 +98,7 @@ struct Task {
   std::uint64_t run_ns = 0;
   std::uint64_t charged = 0;  ///< bytes that count as pending
   bool delayed = false;       ///< it waits for its next try
-  std::vector<ResultBytes> results;
+  ResultParts results;
   std::string output;  ///< the last that it printed, when that is captured
   std::optional<Failure> failure;
   std::vector<std::function<void()>> callbacks;
