@@ -9,6 +9,7 @@
 #include <numeric>
 #include <ranges>
 #include <set>
+#include <span>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -26,6 +27,12 @@ namespace {
 
 int square(int n) { return n * n; }
 std::string join(const std::string& text, int n) { return text + std::to_string(n); }
+
+struct Point {
+  int x = 0;
+  int y = 0;
+  bool operator==(const Point&) const = default;
+};
 
 std::vector<int> numbers(int count) {
   std::vector<int> all(static_cast<std::size_t>(count));
@@ -77,6 +84,22 @@ TEST_CASE_TEMPLATE("Pool::map takes every kind of range", Policy, ALL_POLICIES) 
   CHECK(pool.map(&square, constant | std::views::reverse) == std::vector<int>(expected.rbegin(), expected.rend()));
   CHECK(pool.map(&square, constant | std::views::filter([](int n) { return n % 2 == 0; })) == std::vector{0, 4, 16});
   CHECK(pool.map(&square, constant | std::views::transform([](int n) { return n + 1; })) == std::vector{1, 4, 9, 16, 25});
+}
+
+TEST_CASE_TEMPLATE("Pool::map takes items that are nothing but bytes from wherever they lie", Policy, ALL_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2});
+  const std::vector<int> all = numbers(3000);
+  const std::vector<int> expected = squares(3000);
+  CHECK(pool.map(&square, std::span<const int>(all)) == expected);
+  CHECK(pool.map(&square, all | std::views::take_while([](int n) { return n < 3000; })) == expected);  // an end that is no iterator
+  CHECK(pool.map(&square, std::vector<short>{3, -4}) == std::vector{9, 16});  // bytes of another type
+  const Point points[] = {{1, 2}, {3, -4}};
+  CHECK(pool.map([](const Point& point) { return Point{point.y, point.x}; }, points) == std::vector<Point>{{2, 1}, {-4, 3}});
+  CHECK(pool.map([](int a, double b) { return a * b; }, std::vector<std::pair<int, double>>{{2, 1.5}, {3, 0.5}}) ==
+        std::vector{3.0, 1.5});
+  const std::vector<std::array<char, 300'000>> large(9, {'x'});  // more than a chunk may hold
+  CHECK(pool.map([](const std::array<char, 300'000>& block) { return block[0]; }, large) == std::vector<char>(9, 'x'));
 }
 
 TEST_CASE_TEMPLATE("Pool::map takes ranges that can be read once only", Policy, ALL_POLICIES) {

@@ -2,6 +2,7 @@
 // Pool::map and Pool::try_map when items fail: which, with what cause, and what goes on.
 #include <signal.h>
 
+#include <array>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -78,6 +79,46 @@ TEST_CASE_TEMPLATE("Pool::try_map returns each value or its failure", Policy, AL
     CHECK(after.done - before.done == 180);
     CHECK(after.failed - before.failed == 20);
   }
+}
+
+TEST_CASE_TEMPLATE("Pool::try_map tells failures from values that are nothing but bytes, wherever they are", Policy, ALL_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2});
+  const auto picky = [](int n) {
+    if (n % 3 == 0 || n % 100 < 10) throw std::runtime_error(std::to_string(n));
+    return n;
+  };
+  for (const int count : {1, 2, 3, 1000}) {
+    CAPTURE(count);
+    std::vector<int> items(static_cast<std::size_t>(count));
+    std::iota(items.begin(), items.end(), 0);
+    auto outcomes = pool.try_map(picky, items);
+    REQUIRE(outcomes.size() == items.size());
+    for (const int n : items) {
+      auto& outcome = outcomes[static_cast<std::size_t>(n)];
+      const bool fails = n % 3 == 0 || n % 100 < 10;
+      REQUIRE(outcome.has_value() != fails);
+      if (fails) {
+        CHECK_THROWS_WITH_AS(outcome.value(), std::to_string(n).c_str(), std::runtime_error);
+      } else {
+        REQUIRE(outcome.value() == n);
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("items that are nothing but bytes are refused one by one when each is too large", Policy, ALL_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1, .max_message_bytes = 1000});
+  const std::vector<std::array<char, 1001>> large(3);
+  const auto outcomes = pool.try_map([](const std::array<char, 1001>& block) { return block[0]; }, large);
+  REQUIRE(outcomes.size() == 3);
+  for (const auto& outcome : outcomes) {
+    REQUIRE_FALSE(outcome);
+    CHECK(outcome.failure().kind() == brood::FailureKind::too_large);
+  }
+  const std::vector<std::array<char, 1000>> fitting(3, {'x'});
+  CHECK(pool.map([](const std::array<char, 1000>& block) { return block[0]; }, fitting) == std::vector<char>(3, 'x'));
 }
 
 TEST_CASE_TEMPLATE("a crash at item k costs item k and no other", Policy, WORKER_POLICIES) {

@@ -6,49 +6,23 @@
 #pragma once
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <brood/pool/chunk_sizer.hpp>
+#include <brood/pool/map_results.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/outcome.hpp>
 #include <brood/pool/submit.hpp>
 #include <brood/worker/items.hpp>
 
 namespace brood::detail {
-
-/// How many items the next chunk takes.
-class ChunkSizer {
- public:
-  ChunkSizer(std::size_t fixed, unsigned workers) noexcept : fixed_(fixed), workers_(workers) {}
-
-  std::size_t next(std::optional<std::uint64_t> left) const noexcept {
-    std::uint64_t size = fixed_ != 0 ? fixed_ : size_;
-    if (fixed_ == 0 && left) size = std::min(size, std::max<std::uint64_t>(1, *left / (std::uint64_t{workers_} * 2)));
-    return std::min<std::uint64_t>(size, max_size);
-  }
-
-  /// A chunk has come back: aim at chunks that take about a millisecond, but grow step by step.
-  void measured(std::uint64_t run_ns, std::uint32_t items) noexcept {
-    if (items == 0) return;
-    const std::uint64_t each = run_ns / items + 1;
-    average_ns_ = average_ns_ == 0 ? each : average_ns_ - average_ns_ / 4 + each / 4;
-    const std::uint64_t wanted = std::max<std::uint64_t>(1, target_ns / std::max<std::uint64_t>(1, average_ns_));
-    size_ = std::min(wanted, size_ * 8);
-  }
-
- private:
-  static constexpr std::uint64_t target_ns = 1'000'000;
-  static constexpr std::uint64_t max_size = std::uint64_t{1} << 16;
-
-  std::size_t fixed_;
-  unsigned workers_;
-  std::uint64_t size_ = 1;
-  std::uint64_t average_ns_ = 0;
-};
 
 /// One call of map.
 template <Route route, class F, class Range>
@@ -62,6 +36,11 @@ class Map {
   using Arguments = typename Types::Arguments;
   using Result = typename Types::Result;
   using Items = IndexedItems<std::remove_reference_t<Range>>;
+  static constexpr bool fixed = fixed_size<Arguments> != 0;
+  /// Whether the bytes of the range in memory are those of its items on the wire.
+  static constexpr bool copied = fixed && !Item::spread && std::ranges::contiguous_range<Range> &&
+                                 std::sized_sentinel_for<std::ranges::sentinel_t<Range>, std::ranges::iterator_t<Range>> &&
+                                 std::is_same_v<Arguments, std::tuple<std::remove_cvref_t<Ref>>>;
 
   struct Chunk {
     TaskPtr task;
@@ -92,21 +71,13 @@ class Map {
 
   std::vector<Outcome<Result>> outcomes() {
     run(false);
-    std::vector<Outcome<Result>> result;
-    result.reserve(results_.size());
-    for (auto& each : results_) result.push_back(std::move(*each));
-    return result;
+    return std::move(results_).outcomes();
   }
 
   auto values() {
     run(true);
-    if (first_failed_ != none) results_[first_failed_]->failure().raise();
-    if constexpr (!std::is_void_v<Result>) {
-      std::vector<Result> result;
-      result.reserve(results_.size());
-      for (auto& each : results_) result.push_back(std::move(*each).value());
-      return result;
-    }
+    if (first_failed_ != none) results_.failure(first_failed_).raise();
+    return std::move(results_).values();
   }
 
  private:
@@ -136,7 +107,10 @@ class Map {
 
   void run_portable(bool stop_at_failure) {
     std::optional<std::uint64_t> left;
-    if constexpr (std::ranges::sized_range<Range>) left = std::ranges::size(range_);
+    if constexpr (std::ranges::sized_range<Range>) {
+      left = std::ranges::size(range_);
+      results_.reserve(static_cast<std::size_t>(*left));
+    }
     auto it = std::ranges::begin(range_);
     const auto end = std::ranges::end(range_);
     loop(stop_at_failure, [&] {
@@ -150,6 +124,9 @@ class Map {
       const std::size_t size = sizer_.next(left);
       std::uint32_t count = 0;
       std::optional<Failure> refused;  // of the item behind the chunk's last: it can't travel
+      if constexpr (copied) {
+        if (sizeof(std::remove_cvref_t<Ref>) <= dispatcher_->options().max_message_bytes) count = copy_items(out, it, end, size);
+      }
       while (count < size && it != end && !refused && out.size() <= max_chunk_bytes) {
         refused = write_item(out, *it, chunk.base + count);
         ++it;
@@ -163,7 +140,7 @@ class Map {
         send(std::move(chunk), count, {retries_});
       }
       if (refused) {
-        results_.resize(behind + 1);
+        results_.grow_to(behind + 1);
         fail(behind, *refused);
         dispatcher_->count_refused_item();
       }
@@ -216,32 +193,47 @@ class Map {
   /// Writes item number `index`. When it can't be written, or is too large, `out` is as it was, and the answer is why.
   std::optional<Failure> write_item(Writer& out, Ref item, std::size_t index) {
     const std::size_t at = out.size();
-    FailureRecord record;
-    record.kind = FailureKind::serialization;
+    FailureKind kind = FailureKind::serialization;
+    std::string why;
+    std::exception_ptr cause;
     try {
-      out.count(0);
+      if constexpr (!fixed) out.count(0);
       if constexpr (Item::spread) {
         std::apply([&](auto&&... part) { WriteArguments<Arguments>::to(out, std::forward<decltype(part)>(part)...); },
                    std::forward<Ref>(item));
       } else {
         WriteArguments<Arguments>::to(out, std::forward<Ref>(item));
       }
-      const std::uint64_t size = out.size() - at - sizeof(std::uint64_t);
-      std::memcpy(out.bytes().data() + at, &size, sizeof size);
-      record.message = why_too_large(*dispatcher_, size);
-      if (record.message.empty()) return std::nullopt;
-      record.kind = FailureKind::too_large;
+      const std::uint64_t size = out.size() - at - (fixed ? 0 : sizeof(std::uint64_t));
+      if constexpr (!fixed) std::memcpy(out.bytes().data() + at, &size, sizeof size);
+      if (size <= dispatcher_->options().max_message_bytes) return std::nullopt;
+      why = why_too_large(*dispatcher_, size);
+      kind = FailureKind::too_large;
     } catch (const std::exception& error) {
-      record.message = error.what();
-      record.cause = std::current_exception();
+      why = error.what();
+      cause = std::current_exception();
     } catch (...) {
-      record.message = "its Serializer threw something that is no exception";
-      record.cause = std::current_exception();
+      why = "its Serializer threw something that is no exception";
+      cause = std::current_exception();
     }
     out.bytes().truncate(at);
+    FailureRecord record;
+    record.kind = kind;
+    record.cause = std::move(cause);
     record.where = name_of<F>(f_).text() + ", item " + std::to_string(index);
-    record.message = record.where + ", can't be sent to a worker: " + record.message;
+    record.message = record.where + ", can't be sent to a worker: " + why;
     return Failure(std::move(record));
+  }
+
+  /// Writes the items that lie side by side in memory, as they are, until the chunk is full.
+  template <class Iterator, class End>
+  static std::uint32_t copy_items(Writer& out, Iterator& it, const End& end, std::size_t most) {
+    constexpr std::size_t each = sizeof(std::remove_cvref_t<Ref>);
+    const auto count = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>({most, static_cast<std::uint64_t>(end - it), max_chunk_bytes / each + 1}));
+    out.raw(std::to_address(it), count * each);
+    it += static_cast<std::iter_difference_t<Iterator>>(count);
+    return count;
   }
 
   void send(Chunk chunk, std::uint32_t count, Tries tries) {
@@ -255,7 +247,7 @@ class Map {
     chunk.task->name = name_of<F>(f_);
     chunk.task->payload = chunk.payload;
     chunk.task->kept = chunk.kept;
-    results_.resize(std::max(results_.size(), chunk.base + count));
+    results_.grow_to(chunk.base + count);
     flying_.reserve(flying_.size() + 1);
     dispatcher_->enqueue(chunk.task, Dispatcher::Caller::waits, state_);
     flying_.push_back(std::move(chunk));  // only what was accepted may be cancelled
@@ -294,6 +286,10 @@ class Map {
     Reader in(part.view());
     std::uint64_t failed = 0;
     for (std::uint32_t at = 0; at < part.count; ++at) {
+      if constexpr (MapResults<Result>::plain) {
+        at += results_.store_run(chunk.base + part.first + at, part.count - at, in);
+        if (at == part.count) break;
+      }
       const std::size_t index = chunk.base + part.first + at;
       std::uint64_t word = 0;
       std::span<const std::byte> bytes;
@@ -316,7 +312,7 @@ class Map {
                                    chunk.task->circumstances()));
           continue;
         }
-        store(index, bytes);
+        results_.store(index, bytes);
       } catch (const std::exception& error) {
         ++failed;
         fail(index, undecodable(chunk, index, error.what()));
@@ -339,19 +335,8 @@ class Map {
     return Failure(std::move(record));
   }
 
-  void store(std::size_t index, std::span<const std::byte> bytes) {
-    if constexpr (std::is_void_v<Result>) {
-      results_[index].emplace();
-    } else {
-      Reader item(bytes);
-      Result value = item.value<Result>();
-      item.finish();
-      results_[index].emplace(std::move(value));
-    }
-  }
-
   void fail(std::size_t index, const Failure& failure) {
-    results_[index].emplace(failure);
+    results_.fail(index, failure);
     first_failed_ = std::min(first_failed_, index);
   }
 
@@ -362,9 +347,9 @@ class Map {
     } else {
       Reader in(chunk.payload->view());
       in.raw(chunk.head);
-      for (std::uint32_t skipped = 0; skipped < first; ++skipped) in.raw(in.count());
+      for (std::uint32_t skipped = 0; skipped < first; ++skipped) in.raw(item_size<Arguments>(in));
       const std::size_t left = in.remaining();
-      for (std::uint32_t taken = 0; taken < count; ++taken) in.raw(in.count());
+      for (std::uint32_t taken = 0; taken < count; ++taken) in.raw(item_size<Arguments>(in));
       Bytes bytes;
       bytes.append(chunk.payload->data(), chunk.head);
       bytes.append(chunk.payload->data() + (chunk.payload->size() - left), left - in.remaining());
@@ -383,7 +368,7 @@ class Map {
   const void* state_ = nullptr;
   std::uint32_t source_ = 0;
   std::vector<Chunk> flying_;
-  std::vector<std::optional<Outcome<Result>>> results_;
+  MapResults<Result> results_;
   std::size_t first_failed_ = none;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // internal
 // A chunk of a map on the wire: the callable once, then for each item its size and its arguments, so that an item that
-// can't be decoded spoils no other.
+// can't be decoded spoils no other. Arguments of one size that are their bytes, whatever these are, come without it.
 #pragma once
 
 #include <cxxabi.h>
@@ -117,6 +117,22 @@ bool run_item(TaskContext& context, Writer& out, Body body) {
   return true;
 }
 
+/// The bytes of an item's arguments where every item has as many and any bytes can be decoded; else 0.
+template <class Tuple>
+inline constexpr std::size_t fixed_size = 0;
+template <class... T>
+inline constexpr std::size_t fixed_size<std::tuple<T...>> = (bulk<T>() && ...) ? (std::size_t{0} + ... + sizeof(T)) : 0;
+
+/// The size of the next item, whose arguments follow.
+template <class Arguments>
+std::size_t item_size(Reader& in) {
+  if constexpr (fixed_size<Arguments> != 0) {
+    return fixed_size<Arguments>;
+  } else {
+    return in.count();
+  }
+}
+
 /// The thunk of a chunk.
 template <class F, class Arguments, class Result>
 void run_items(TaskContext& context, Reader& in, Writer& out) {
@@ -124,7 +140,7 @@ void run_items(TaskContext& context, Reader& in, Writer& out) {
   const SharedMemory::Reuse reuse;
   F f = read_callable<F>(in);
   while (in.remaining() != 0) {
-    const auto bytes = in.raw(in.count());
+    const auto bytes = in.raw(item_size<Arguments>(in));
     const bool ran = run_item(context, out, [&] {
       Reader item = Reader::of_call(bytes);
       Arguments arguments = ReadTuple<Arguments>::from(item);
