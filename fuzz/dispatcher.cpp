@@ -202,7 +202,7 @@ void worker_step(ScriptedServer& server, const std::shared_ptr<ScriptedWorker>& 
       } else {
         worker->send(header, in.bytes(in.byte()));
       }
-      worker->running.reset();
+      worker->finish();
       return;
     }
     case 7: {  // some items of a chunk, one of them perhaps a failure
@@ -362,6 +362,8 @@ void run(World& now) {
   constexpr std::uint64_t pending[] = {0, 0, 0, 1000};
   options.max_pending_bytes = in.choose(pending);
   options.stop_grace = std::chrono::milliseconds(in.byte() * 8);
+  constexpr unsigned spares[] = {0, 0, 1, 2};
+  options.spares = in.choose(spares);
   const bool kills = in.flag();
 
   std::optional<brood::Pool<Policy>> pool;

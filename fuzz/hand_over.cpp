@@ -55,7 +55,6 @@ void make_bytes(fuzz::Input& in, Bytes& out) {
       }
       default: {
         WorkerSetup setup;
-        setup.index = in.byte();
         setup.name = std::string(in.byte(), 'n');
         if (in.flag()) setup.on_start = &start_hook;
         brood::Writer whole;

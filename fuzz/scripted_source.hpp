@@ -153,6 +153,12 @@ struct ScriptedWorker {
     }
     send(header, out.view());
     page().task.store(0);
+    finish();
+  }
+
+  /// The task that runs is done. After its last one it leaves by itself.
+  void finish() {
+    if (running && (running->flags & FrameHeader::parting) != 0) told_to_stop = true;
     running.reset();
   }
 };

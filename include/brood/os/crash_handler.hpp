@@ -203,6 +203,7 @@ struct CrashWatch {
   std::atomic<pid_t> process{0};
   std::atomic<pid_t> thread{0};  ///< the one that writes the record
   std::atomic<int> signal{0};    ///< the one that it writes about
+  bool installed = false;        ///< the handler is there, in this process and in those that it forks
 };
 inline constinit CrashWatch crash_watch{};
 
@@ -232,13 +233,12 @@ inline void on_crash(int signal, siginfo_t* info, void* context) noexcept {
   ::raise(signal);  // blocked in its own handler: it strikes when this returns
 }
 
-/// Lets a crash of this process be noted in `record`, for every signal that has no handler yet; one that is installed later
-/// simply takes its place. On a stack of its own, so that also an overflow of the stack is told. Handlers of a sanitizer
-/// that insists on its own stay.
-inline void install_crash_handler(CrashRecord& record) noexcept {
+/// Installs the handler for every signal that has none yet; one that is installed later simply takes its place. On a stack
+/// of its own, so that also an overflow of the stack is told. Handlers of a sanitizer that insists on its own stay. It notes
+/// nothing before note_crash_in; a process that is forked later has handler and stack already.
+inline void install_crash_handler() noexcept {
+  if (std::exchange(crash_watch.installed, true)) return;
   CrashWriter::warm_up();
-  crash_watch.process.store(::getpid());
-  crash_watch.record.store(&record);
   // the kernel may need much of it for registers alone; touched only in a crash
   const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   const std::size_t size = (std::size_t{128} << 10) + static_cast<std::size_t>(::sysconf(_SC_SIGSTKSZ)) / page * page;
@@ -258,6 +258,38 @@ inline void install_crash_handler(CrashRecord& record) noexcept {
     if (::sigaction(signal, nullptr, &now) != 0 || (now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_DFL) continue;
     ::sigaction(signal, &handler, nullptr);
   }
+}
+
+/// For a process in which every disposition is the default again. It may be the copy of one whose crash is noted.
+inline void renew_crash_handler() noexcept {
+  crash_watch.record.store(nullptr);
+  crash_watch.installed = false;
+  install_crash_handler();
+}
+
+/// From here on a crash of this process is noted in `record`.
+inline void note_crash_in(CrashRecord& record) noexcept {
+  install_crash_handler();
+  crash_watch.process.store(::getpid());
+  crash_watch.record.store(&record);
+}
+
+/// Takes away a handler that this process was forked with.
+inline void remove_crash_handler() noexcept {
+  if (!std::exchange(crash_watch.installed, false)) return;
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  for (const int signal : crash_signals) {
+    struct sigaction now {};
+    if (::sigaction(signal, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == &on_crash) {
+      ::sigaction(signal, &standard, nullptr);
+    }
+  }
+  stack_t stack{};
+  if (::sigaltstack(nullptr, &stack) != 0 || (stack.ss_flags & SS_DISABLE) != 0) return;
+  stack_t none{};
+  none.ss_flags = SS_DISABLE;
+  ::sigaltstack(&none, nullptr);
 }
 
 }  // namespace brood::detail

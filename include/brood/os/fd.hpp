@@ -47,12 +47,13 @@ class DescriptorSet {
   std::atomic<std::uint64_t>* word_of(int fd) noexcept {
     const auto at = static_cast<std::size_t>(fd) / 64;
     if (fd < 0 || at >= words_.size()) return nullptr;
-    groups_[at / 64].store(true, std::memory_order_relaxed);
+    auto& group = groups_[at / 64];
+    if (!group.load(std::memory_order_relaxed)) group.store(true, std::memory_order_relaxed);  // writes copy a forked page
     return &words_[at];
   }
 
   std::array<std::atomic<std::uint64_t>, capacity / 64> words_{};
-  std::array<std::atomic<bool>, capacity / 64 / 64> groups_{};
+  alignas(256) std::array<std::atomic<bool>, capacity / 64 / 64> groups_{};
 };
 
 inline constinit DescriptorSet library_descriptors{};
@@ -104,9 +105,9 @@ inline Fd duplicate(int fd, int lowest = 3) {
   return own("fcntl(F_DUPFD_CLOEXEC)", retried("fcntl", [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, lowest); }));
 }
 
+/// For a descriptor that has no other flag, such as a fresh pipe's.
 inline void set_nonblocking(int fd) {
-  const int flags = checked("fcntl(F_GETFL)", [&] { return ::fcntl(fd, F_GETFL); });
-  checked("fcntl(F_SETFL)", [&] { return ::fcntl(fd, F_SETFL, flags | O_NONBLOCK); });
+  checked("fcntl(F_SETFL)", [&] { return ::fcntl(fd, F_SETFL, O_NONBLOCK); });
 }
 
 }  // namespace brood::detail

@@ -8,9 +8,11 @@
 
 #include <sys/wait.h>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,18 +100,17 @@ class LocalServer final : public WorkerSource {
     if (state_ != State::serving) return std::nullopt;
     Pipe tasks = Pipe::make();
     Pipe results = Pipe::make();
-    const Fd memory = StatusMapping::make_memory();
     Pipe output = captures_ ? Pipe::make() : Pipe();
-    WorkerEnds ends{std::move(tasks.write), duplicate(tasks.read.get()), std::move(results.read),
-                    StatusMapping(memory.get(), Inherit::no), std::move(output.read)};
-    for (const Fd* const each : {&ends.tasks, &ends.results, &ends.output}) {
-      if (*each) set_nonblocking(each->get());
-    }
-    std::vector<int> given{tasks.read.get(), results.write.get(), memory.get()};
-    if (captures_) given.push_back(output.write.get());
+    StatusMemory memory = next_memory_ ? std::move(*next_memory_) : StatusMemory();
+    next_memory_.reset();
+    WorkerEnds ends{std::move(tasks.write), std::move(tasks.read), std::move(results.read), std::move(memory.mapping),
+                    std::move(output.read)};
+    for (const int fd : {ends.tasks.get(), ends.results.get()}) set_nonblocking(fd);
+    if (ends.output) set_nonblocking(ends.output.get());
+    const std::array<int, 4> given{ends.keep.get(), results.write.get(), memory.fd.get(), output.write.get()};
     const ControlMessage message = ControlMessage::make(ControlType::start, ticket, 0, kill_tree_ ? 1 : 0);
-    if (control_.send(message.bytes(), given) != ControlSocket::Sent::yes) return std::nullopt;
-    return ends;
+    const auto sent = control_.send(message.bytes(), std::span(given).first(captures_ ? 4 : 3));
+    return sent == ControlSocket::Sent::yes ? std::optional(std::move(ends)) : std::nullopt;
   }
 
   void kill(Ticket ticket) noexcept override {
@@ -186,6 +187,16 @@ class LocalServer final : public WorkerSource {
     event.cause = std::move(cause);
     event.status = end_.status;
     return event;
+  }
+
+  /// For the next worker, while the one that was asked for comes up and there is nothing else to do. Not its pipes: a process
+  /// that the host forks would have their other ends, too.
+  void prepare() noexcept {
+    if (next_memory_ || state_ != State::serving) return;
+    try {
+      next_memory_.emplace();
+    } catch (const SystemError&) {  // it is tried again when it is needed
+    }
   }
 
   SourceEvent violated() {
@@ -265,6 +276,7 @@ class LocalServer final : public WorkerSource {
         event.kind = SourceEvent::Kind::started;
         event.pid = message.number;
         event.pidfd = std::move(fds[0]);
+        prepare();
         return event;
       case ControlType::unstarted:
         event.kind = SourceEvent::Kind::unstarted;
@@ -295,6 +307,7 @@ class LocalServer final : public WorkerSource {
   Made made_;
   bool kill_tree_;
   bool captures_;
+  std::optional<StatusMemory> next_memory_;
   bool lost_ = false;  ///< it closed its end of the control socket, and did not end by itself
   bool reaped_ = false;
   bool drained_ = false;  ///< the socket was read once more after the end

@@ -51,6 +51,12 @@ inline void check_options(const PoolOptions& options) {
   if (options.start_timeout.count() == 0) {
     refuse_option("PoolOptions::start_timeout", "0 ms", "nothing comes up in no time; milliseconds::max() is no limit at all");
   }
+  constexpr unsigned most = 1'000'000;  // far beyond what a machine has room for, and what the pool can number
+  const auto count = [&](const char* member, unsigned value) {
+    if (value > most) refuse_option(member, std::to_string(value), "it can't be more than " + std::to_string(most));
+  };
+  count("PoolOptions::workers", options.workers);
+  count("PoolOptions::spares", options.spares);
   if (options.max_message_bytes == 0) {
     refuse_option("PoolOptions::max_message_bytes", "0", "no call fits into that; leave it out for a limit that nobody meets");
   }

@@ -154,6 +154,12 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
     std::size_t outstanding = 0;
   };
 
+  /// Where workers are given tasks; null: free. At most worker_count().
+  struct Places {
+    std::vector<Slot*> slots;
+    std::size_t taken = 0;
+  };
+
   enum class Tag : std::uint8_t { bell, source, source_end, results, tasks, pidfd, output };
   static constexpr std::uint64_t tag(Tag kind, std::uint32_t index, std::uint64_t generation = 0) noexcept {
     return static_cast<std::uint64_t>(kind) << 56 | (generation & 0xffffffff) << 24 | (index & 0xffffff);
@@ -182,6 +188,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   static constexpr unsigned max_launch_failures = 20;  ///< before the queue fails; one that is nobody else's doing counts
   static constexpr unsigned own_launch_failure = 4;    ///< as so many
   static constexpr unsigned max_start_failures = 6;
+  static constexpr std::uint64_t short_run_ns = 10'000'000;  ///< where the start of a worker counts beside it
+  static constexpr std::chrono::milliseconds spare_patience{1};  ///< with a spare worker's successor: its task comes first
+  static constexpr std::size_t spares_at_once = 8;  ///< started in one turn: tasks must not wait for spare workers
   static constexpr std::chrono::milliseconds kill_patience{50};    ///< for a kill, where what becomes of the task is known
   static constexpr std::chrono::milliseconds end_patience{1'000};  ///< for a kill
   static constexpr std::chrono::milliseconds report_patience{600};  ///< for the server to report an end that was seen
@@ -222,10 +231,20 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void supervise_main();
   void supervise_source(Source& source);
   TaskPtr next_queued(std::deque<TaskPtr>& queue);
-  Slot* start_worker(Source& source);
-  Slot* vacant_slot(const Source& source);
-  std::shared_ptr<const Bytes> make_setup(std::uint32_t index) const;
-  void start_failed(Source& source, const std::exception_ptr& cause);
+  Slot* fill_place(Source& source);
+  std::optional<std::uint32_t> free_place_of(const Source& source);
+  Slot* start_worker(Source& source, Seat seat, std::uint32_t place);
+  Slot& vacant_slot();
+  void take_seat(Slot& slot, Seat seat, std::uint32_t place);
+  void leave_seat(Slot& slot) noexcept;
+  Slot* best_spare(const Source& source) const noexcept;
+  const std::shared_ptr<const Bytes>& setup();
+  std::uint32_t number_of(const Slot& slot) const noexcept;
+  std::size_t spares_wanted() const noexcept;
+  bool spares_missing() const noexcept;
+  std::size_t keep_spares(std::size_t most);
+  void spare_failed() noexcept;
+  void start_failed(Source& source, Seat seat, const std::exception_ptr& cause);
   void fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause);
   static std::exception_ptr told_as_broken(const std::exception_ptr& cause);
 
@@ -243,7 +262,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure);
   void remove_assigned(Slot& slot, std::size_t at);
   void after_answers(Slot& slot);
-  bool used_up(const Slot& slot) const noexcept;
+  static bool used_up(const Slot& slot) noexcept;
+  void hand(Slot& slot, const TaskPtr& task);
   void give(Slot& slot, const TaskPtr& task);
   std::size_t prefetch_depth() const noexcept;
   void top_up(Slot& slot);
@@ -311,8 +331,14 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::unique_ptr<std::byte[]> scratch_;
 
   std::deque<TaskPtr> queue_;
-  std::vector<std::unique_ptr<Slot>> slots_;  ///< the first target_ are the pool's own, the others those of snapshots
-  std::vector<std::unique_ptr<Slot>> leaving_;  ///< used-up workers on their way out; their places are taken already
+  std::vector<std::unique_ptr<Slot>> slots_;  ///< by index
+  std::vector<std::uint32_t> vacant_;         ///< those that nobody uses
+  std::array<Places, 2> places_;              ///< the pool's own, and those of snapshots
+  std::vector<Slot*> spares_;                 ///< by their age
+  std::size_t leaving_ = 0;  ///< used-up workers on their way out; their places are free already
+  std::size_t ending_ = 0;   ///< workers in the pool's own places that were given their last task
+  std::shared_ptr<const Bytes> setup_;        ///< what each worker is told first
+  std::uint64_t setup_exceptions_ = 0;        ///< ExceptionRegistry::changes() at that
   std::vector<std::uint32_t> idle_;           ///< may be out of date: entries are checked when they are used
   std::vector<std::unique_ptr<Source>> sources_;
   std::uint32_t main_source_ = 0;  ///< 0: none just now
@@ -327,7 +353,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::exception_ptr launch_failure_;    ///< why there is no main source
   unsigned launch_failures_ = 0;         ///< in a row, by their weights
   unsigned start_failures_ = 0;          ///< of workers, in a row
+  unsigned spare_failures_ = 0;          ///< of spare ones, since one did work
   Clock::time_point retry_at_{};         ///< no start before this
+  Clock::time_point spare_retry_at_{};   ///< and none of a spare one before this
   Clock::time_point next_patrol_{};
 
   std::uint64_t next_task_ = 1;
@@ -367,22 +395,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   bool helper_quits_ = false;
 };
 
-/// A snapshot of the host, taken when this is made. It gets no further tasks when this is gone.
-class SnapshotLease {
- public:
-  SnapshotLease(std::shared_ptr<Dispatcher> dispatcher, const void* state)
-      : dispatcher_(std::move(dispatcher)), id_(dispatcher_->launch_snapshot(state)) {}
-  SnapshotLease(const SnapshotLease&) = delete;
-  SnapshotLease& operator=(const SnapshotLease&) = delete;
-  ~SnapshotLease() { dispatcher_->release_snapshot(id_); }
-
-  std::uint32_t id() const noexcept { return id_; }
-
- private:
-  std::shared_ptr<Dispatcher> dispatcher_;
-  std::uint32_t id_;
-};
-
 }  // namespace brood::detail
 
 #include <brood/pool/dispatcher_deadlines.hpp>
@@ -393,3 +405,4 @@ class SnapshotLease {
 #include <brood/pool/dispatcher_starts.hpp>
 #include <brood/pool/dispatcher_tasks.hpp>
 #include <brood/pool/dispatcher_workers.hpp>
+#include <brood/pool/snapshot_lease.hpp>

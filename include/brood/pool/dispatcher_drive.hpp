@@ -67,9 +67,9 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
 }
 
 /// Whether somebody has to drive although nobody may be waiting: for tasks, for workers that are to be killed, for copies
-/// of the host that are to end.
+/// of the host that are to end, for spare workers that are to be started.
 inline bool Dispatcher::work_left() const noexcept {
-  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_);
+  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_) || spares_missing();
 }
 
 /// Whoever leaves the driver's place sees to it that somebody takes it while there is work.
@@ -87,7 +87,8 @@ inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
   const std::size_t before = outstanding_;
   supervise();
   if (outstanding_ != before) return;  // it gave tasks up: whoever waits for one of them must not sleep here
-  driver_until_ = std::min(deadline, next_timer());
+  const bool more_spares = keep_spares(spares_at_once) == spares_at_once;
+  driver_until_ = more_spares ? Clock::now() : std::min(deadline, next_timer());
   std::chrono::nanoseconds timeout(-1);
   if (driver_until_ != Clock::time_point::max()) {
     timeout = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(0), driver_until_ - Clock::now());

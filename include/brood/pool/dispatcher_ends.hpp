@@ -17,6 +17,7 @@ inline void Dispatcher::retire(Slot& slot) {
   slot.move_to(SlotState::retiring);
   slot.told_to_leave = true;
   set_timer(slot, &Slot::deadline, time_after(options_.stop_grace));
+  if (slot.parted) return;
   FrameHeader header;
   header.type = FrameType::stop;
   slot.post(header, nullptr);
@@ -29,14 +30,11 @@ inline void Dispatcher::recycle(Slot& slot) {
   free_place(slot);
 }
 
-/// Puts a fresh slot in the place of one whose worker is on its way out.
+/// The worker is on its way out: its seat is another's from now on.
 inline void Dispatcher::free_place(Slot& slot) {
-  const std::uint32_t place = slot.index;
-  if (slots_[place].get() != &slot) return;
-  leaving_.reserve(leaving_.size() + 1);
-  auto fresh = std::make_unique<Slot>(place);
-  fresh->generation = slot.generation;
-  leaving_.push_back(std::exchange(slots_[place], std::move(fresh)));
+  if (slot.seat == Seat::none) return;
+  leave_seat(slot);
+  ++leaving_;
 }
 
 /// Kills a worker. What becomes of its task is decided when it has ended.
@@ -66,6 +64,8 @@ inline void Dispatcher::end_seen(Slot& slot) {
   if (slot.gone) return;
   slot.gone = true;
   poller_.remove(slot.pidfd.get());
+  if (slot.last_given) drain(slot, true);
+  if (slot.parted && slot.state() == SlotState::ready) recycle(slot);  // it has left as it should
   const Source* const source = find_source(slot.source);
   if (source == nullptr || source->state == Source::State::ended) return worker_ended(slot, seen_status(slot), 0);
   if (slot.state() != SlotState::doomed) slot.move_to(SlotState::doomed);
@@ -84,6 +84,8 @@ inline void Dispatcher::overdue(Slot& slot) {
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   switch (slot.state()) {
     case SlotState::starting: {
+      receive(slot);  // nobody may have listened since it came up
+      if (slot.state() != SlotState::starting) return;
       if (slot.lost) return doom(slot, Doom::lost);
       const std::string hook = hook_that_runs(slot);
       slot.start_cause = std::make_exception_ptr(LaunchError(
@@ -143,14 +145,17 @@ inline void Dispatcher::release_slot(Slot& slot) {
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   set_timer(slot, &Slot::task_check, Clock::time_point::max());
-  poller_.remove(slot.ends.results.get());
+  if (!slot.lost) poller_.remove(slot.ends.results.get());
   if (slot.ends.output) poller_.remove(slot.ends.output.get());
   if (slot.watching_out) poller_.remove(slot.ends.tasks.get());
-  if (slot.pidfd) poller_.remove(slot.pidfd.get());
+  if (slot.pidfd && !slot.gone) poller_.remove(slot.pidfd.get());
   if (options_.kill_tree && slot.pidfd) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);  // also without its server
   if (slot.doom != Doom::none && !slot.announced) --kills_due_;
   Source* const source = find_source(slot.source);
+  if (slot.seat == Seat::none) --leaving_;
+  leave_seat(slot);
   slot.clear();
+  vacant_.push_back(slot.index);
   if (source != nullptr) --source->live;
 }
 
@@ -190,7 +195,7 @@ inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib)
 
 inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
   const bool started = settle(slot, status, peak_rss_kib);
-  const bool told_to = slot.told_to_leave;
+  const bool told_to = slot.told_to_leave || slot.parted;
   const bool says_nothing = started || slot.tasks_done != 0 || slot.abandoned || slot.doom == Doom::violated ||
                             slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
@@ -206,12 +211,13 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
                                                     "worker start", 0));
   }
   const std::uint32_t source_id = slot.source;
+  const Seat seat = slot.seat;
   release_slot(slot);
   if (told_to) return;
   ++workers_died_;
   Source* const source = find_source(source_id);
   if (says_nothing || source == nullptr || source->state == Source::State::ended) return;
-  start_failed(*source, cause);
+  start_failed(*source, seat, cause);
 }
 
 }  // namespace brood::detail

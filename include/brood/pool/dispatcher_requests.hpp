@@ -123,11 +123,13 @@ inline PoolStats Dispatcher::stats() {
     if (slot.pid == 0) return;
     WorkerStats worker;
     worker.pid = slot.pid;
-    worker.index = slot.index % target_;
+    worker.index = number_of(slot);
     worker.tasks_done = slot.tasks_done;
     switch (slot.state()) {
       case SlotState::starting: worker.state = WorkerState::starting; break;
-      case SlotState::ready: worker.state = slot.assigned.empty() ? WorkerState::idle : WorkerState::busy; break;
+      case SlotState::ready:
+        worker.state = slot.seat == Seat::spare ? WorkerState::spare : slot.assigned.empty() ? WorkerState::idle : WorkerState::busy;
+        break;
       default: worker.state = WorkerState::stopping;
     }
     if (!slot.assigned.empty() && slot.has_started(*slot.assigned.front())) {
@@ -135,8 +137,11 @@ inline PoolStats Dispatcher::stats() {
       if (slot.state() == SlotState::starting) worker.state = WorkerState::busy;  // its hello is not read yet
       ++stats.running;
     }
+    if (worker.state == WorkerState::spare) ++stats.spares;
     stats.workers.push_back(worker);
   });
+  std::stable_sort(stats.workers.begin(), stats.workers.end(),
+                   [](const WorkerStats& one, const WorkerStats& other) { return one.index < other.index; });
   stats.state = closing_ != Closing::open ? PoolState::closed : broken_ ? PoolState::broken : PoolState::running;
   if (broken_) stats.cause = text_of(broken_);
   stats.queued = outstanding_ - stats.running;

@@ -87,7 +87,9 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
       case SourceEvent::Kind::ready:
         source->state = Source::State::ready;
         source->deadline = Clock::time_point::max();
-        if (!source->snapshot) count_preloads(*source);
+        if (source->snapshot) break;
+        count_preloads(*source);
+        if (queue_.empty()) keep_spares(options_.spares);  // what they say can wait until somebody drives
         break;
       case SourceEvent::Kind::failed:
         return end_source(*source, event->cause, event->status.signaled() && event->status.signal() == SIGKILL);
@@ -105,9 +107,10 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
       case SourceEvent::Kind::unstarted: {
         if (slot == nullptr) break;
         for (auto task = slot->assigned.rbegin(); task != slot->assigned.rend(); ++task) requeue(*task);
+        const Seat seat = slot->seat;
         release_slot(*slot);
         const char* const meaning = strerrordesc_np(event->error);
-        start_failed(*source, std::make_exception_ptr(LaunchError(
+        start_failed(*source, seat, std::make_exception_ptr(LaunchError(
                                   "no worker could be started: " + event->stage + " failed in the server (pid " +
                                       std::to_string(source->impl->server_pid()) + "): " +
                                       (meaning != nullptr ? meaning : "unknown error") + advice_for(event->error),
@@ -147,7 +150,7 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
   poller_.remove(source.impl->event_fd());
   if (source.impl->end_fd() >= 0) poller_.remove(source.impl->end_fd());
   source.cause = cause;
-  std::vector<Slot*> orphans;  // a slot may move when its worker is given up
+  std::vector<Slot*> orphans;
   each_slot([&](Slot& slot) {
     if (slot.source == source.id) orphans.push_back(&slot);
   });
@@ -182,7 +185,6 @@ inline void Dispatcher::count_launch_failure(unsigned weight) {
 /// Makes what is what should be: work goes to idle workers, and more are started while there is work for them.
 inline void Dispatcher::supervise() {
   if (shut_down_) return;
-  std::erase_if(leaving_, [](const auto& slot) { return slot->state() == SlotState::vacant; });
   queue_due_retries();
   if (main_source_ == 0 && !queue_.empty()) supervise_main();
   for (std::size_t at = 0; at < sources_.size(); ++at) supervise_source(*sources_[at]);
@@ -247,6 +249,10 @@ inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
     waiting = waiting || (source->state == Source::State::ready && !(source->snapshot ? source->queue : queue_).empty());
   }
   if (waiting && retry_at_ > Clock::now()) next = std::min(next, retry_at_);
+  if (spares_missing()) {
+    const auto again = std::max(retry_at_, spare_retry_at_);
+    if (again > Clock::now()) next = std::min(next, again);
+  }
   return next;
 }
 

@@ -14,8 +14,8 @@ inline void Dispatcher::supervise_source(Source& source) {
   if (source.snapshot) {
     if (source.released && source.outstanding == 0) {
       if (source.state == Source::State::ended) return;
-      for (const auto& slot : slots_) {
-        if (slot->source == source.id && slot->idle()) retire(*slot);
+      for (Slot* const slot : places_[1].slots) {
+        if (slot != nullptr && slot->source == source.id && slot->idle()) retire(*slot);
       }
       if (source.live == 0 && !std::exchange(source.stopping, true)) source.impl->stop();
       return;
@@ -43,25 +43,27 @@ inline void Dispatcher::supervise_source(Source& source) {
     const TaskPtr task = next_queued(queue);
     if (!task) return;
     if (source.snapshot) {
-      const auto idle = std::find_if(slots_.begin(), slots_.end(),
-                                     [&](const auto& slot) { return slot->source == source.id && slot->idle(); });
-      if (idle != slots_.end()) {
+      const std::vector<Slot*>& slots = places_[1].slots;
+      const auto idle = std::find_if(slots.begin(), slots.end(), [&](const Slot* slot) {
+        return slot != nullptr && slot->source == source.id && slot->idle();
+      });
+      if (idle != slots.end()) {
         give(**idle, task);
         continue;
       }
     }
     queue.push_front(task);  // where it stays should the start fail
-    Slot* const slot = Clock::now() >= retry_at_ ? start_worker(source) : nullptr;
+    Slot* const slot = fill_place(source);
     if (slot == nullptr) return;
     queue.pop_front();
     give(*slot, task);
   }
   // work that was handed out ahead of time to a worker that is stuck, while a place is free
-  while (!source.snapshot && prefetched_ != 0 && source.live < target_ + leaving_.size() && Clock::now() >= retry_at_) {
+  while (!source.snapshot && prefetched_ != 0 && places_[0].taken < target_ && Clock::now() >= retry_at_) {
     const TaskPtr task = take_back_one(source.id);
     if (!task) return;
     queue.push_front(task);
-    Slot* const slot = start_worker(source);
+    Slot* const slot = fill_place(source);
     if (slot == nullptr) return;
     queue.pop_front();
     give(*slot, task);
@@ -78,65 +80,188 @@ inline TaskPtr Dispatcher::next_queued(std::deque<TaskPtr>& queue) {
   return nullptr;
 }
 
-/// A vacant place: one of the pool's own, or, for a worker of a snapshot, one behind them. At most worker_count()
-/// snapshot workers exist at a time.
-inline Slot* Dispatcher::vacant_slot(const Source& source) {
-  const std::size_t first = source.snapshot ? target_ : 0;
-  const std::size_t end = first + target_;
-  for (std::size_t at = first; at < end; ++at) {
-    while (slots_.size() <= at) {
-      const auto index = static_cast<std::uint32_t>(slots_.size());
-      slots_.push_back(std::make_unique<Slot>(index));
-    }
-    if (slots_[at]->state() == SlotState::vacant) return slots_[at].get();
+// ---- seats ---------------------------------------------------------------------------------------------------------
+
+inline void Dispatcher::take_seat(Slot& slot, Seat seat, std::uint32_t place) {
+  if (seat == Seat::spare) {
+    spares_.push_back(&slot);
+  } else {
+    Places& places = places_[slot.snapshot ? 1 : 0];
+    places.slots[place] = &slot;
+    ++places.taken;
   }
-  for (std::size_t at = first; source.snapshot && at < end; ++at) {  // one that another snapshot has no work for
-    if (!slots_[at]->idle() || slots_[at]->source == source.id) continue;
-    recycle(*slots_[at]);
-    return slots_[at].get();
-  }
-  return nullptr;
+  slot.was_spare = slot.was_spare || seat == Seat::spare;
+  slot.seat = seat;
+  slot.place = place;
 }
 
-inline Slot* Dispatcher::start_worker(Source& source) {
-  if (leaving_.size() > target_) return nullptr;  // no more processes than twice the workers
-  Slot* const slot = vacant_slot(source);
-  if (slot == nullptr) return nullptr;
-  ++slot->generation;
+inline void Dispatcher::leave_seat(Slot& slot) noexcept {
+  if (slot.seat == Seat::spare) {
+    std::erase(spares_, &slot);
+  } else if (slot.seat == Seat::place) {
+    Places& places = places_[slot.snapshot ? 1 : 0];
+    places.slots[slot.place] = nullptr;
+    --places.taken;
+    if (slot.last_given && !slot.snapshot) --ending_;
+  }
+  slot.seat = Seat::none;
+}
+
+/// A place that is free: one of the pool's own, or one for a worker of a snapshot, of which there are as many.
+inline std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& source) {
+  Places& places = places_[source.snapshot ? 1 : 0];
+  std::vector<Slot*>& slots = places.slots;
+  if (places.taken == slots.size() && slots.size() < target_) slots.push_back(nullptr);
+  if (places.taken == slots.size()) {
+    const auto idle = std::find_if(slots.begin(), slots.end(), [&](const Slot* slot) {  // another snapshot has no work for it
+      return source.snapshot && slot->idle() && slot->source != source.id;
+    });
+    if (idle == slots.end()) return std::nullopt;
+    recycle(**idle);
+    return static_cast<std::uint32_t>(idle - slots.begin());
+  }
+  return static_cast<std::uint32_t>(std::find(slots.begin(), slots.end(), nullptr) - slots.begin());
+}
+
+/// Puts a worker in a free place: a spare one where there is one, else one that is started. Null when there is none to be
+/// had now.
+inline Slot* Dispatcher::fill_place(Source& source) {
+  if (places_[source.snapshot ? 1 : 0].taken == target_ && !source.snapshot) return nullptr;
+  Slot* const spare = best_spare(source);
+  if (spare == nullptr && (leaving_ > target_ || Clock::now() < retry_at_)) return nullptr;  // at most twice the workers
+  const std::optional<std::uint32_t> place = free_place_of(source);
+  if (!place) return nullptr;
+  if (spare == nullptr) return start_worker(source, Seat::place, *place);
+  if (queue_.size() <= 1) spare_retry_at_ = std::max(spare_retry_at_, Clock::now() + spare_patience);
+  leave_seat(*spare);
+  take_seat(*spare, Seat::place, *place);
+  return spare;
+}
+
+/// A spare worker that is up, or else one that will be, most likely.
+inline Slot* Dispatcher::best_spare(const Source& source) const noexcept {
+  Slot* best = nullptr;
+  const bool failing = start_failures_ + spare_failures_ != 0;
+  for (Slot* const each : spares_) {
+    if (source.snapshot || each->source != source.id || !each->fit()) continue;
+    if (each->state() == SlotState::ready) return each;
+    if (best == nullptr && !failing) best = each;
+  }
+  return best;
+}
+
+/// What this_worker::index() is: the place, or, of a spare one, which has none yet, a number behind them.
+inline std::uint32_t Dispatcher::number_of(const Slot& slot) const noexcept {
+  return slot.seat == Seat::spare ? target_ + slot.place : slot.place;
+}
+
+inline Slot& Dispatcher::vacant_slot() {
+  if (vacant_.empty()) {
+    vacant_.reserve(slots_.size() + 1);  // there is room for all of them
+    slots_.push_back(std::make_unique<Slot>(static_cast<std::uint32_t>(slots_.size())));
+    vacant_.push_back(slots_.back()->index);
+  }
+  return *slots_[vacant_.back()];
+}
+
+inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t place) {
+  Slot& slot = vacant_slot();
+  ++slot.generation;
   std::optional<WorkerEnds> ends;
-  std::shared_ptr<const Bytes> setup;
+  std::shared_ptr<const Bytes> told;
   try {
-    setup = make_setup(slot->index);
-    ends = source.impl->start(slot->ticket());
+    if (seat == Seat::spare) spares_.reserve(spares_.size() + 1);
+    told = setup();
+    ends = source.impl->start(slot.ticket());
     if (!ends) {
-      retry_at_ = std::max(retry_at_, Clock::now() + std::chrono::milliseconds(5));  // no event may follow
+      Clock::time_point& again = seat == Seat::spare ? spare_retry_at_ : retry_at_;
+      again = std::max(again, Clock::now() + std::chrono::milliseconds(5));  // no event may follow
       return nullptr;
     }
-    poller_.add(ends->results.get(), EPOLLIN, tag(Tag::results, slot->index, slot->generation));
-    if (ends->output) poller_.add(ends->output.get(), EPOLLIN, tag(Tag::output, slot->index, slot->generation));
+    poller_.add(ends->results.get(), EPOLLIN, tag(Tag::results, slot.index, slot.generation));
+    if (ends->output) poller_.add(ends->output.get(), EPOLLIN, tag(Tag::output, slot.index, slot.generation));
   } catch (const SystemError& error) {
-    start_failed(source, std::make_exception_ptr(LaunchError(
-                             std::string("no worker could be started: ") + error.what() + advice_for(error.code().value()),
-                             error.call(), error.code().value())));
+    start_failed(source, seat, std::make_exception_ptr(LaunchError(
+                                   std::string("no worker could be started: ") + error.what() + advice_for(error.code().value()),
+                                   error.call(), error.code().value())));
     return nullptr;
   } catch (const std::exception& error) {
-    start_failed(source, std::make_exception_ptr(LaunchError(
-                             std::string("no worker could be started: ") + error.what(), "worker setup", 0)));
+    start_failed(source, seat, std::make_exception_ptr(LaunchError(
+                                   std::string("no worker could be started: ") + error.what(), "worker setup", 0)));
     return nullptr;
   }
-  slot->begin(std::move(*ends), source.id, time_after(options_.start_timeout));
+  vacant_.pop_back();
+  slot.begin(std::move(*ends), source.id, time_after(options_.start_timeout));
+  slot.snapshot = source.snapshot;
+  take_seat(slot, seat, place);
   ++source.live;
-  if (slot->deadline != Clock::time_point::max()) slot_timers_.emplace(slot->deadline, slot->index, slot->generation);
+  if (slot.deadline != Clock::time_point::max()) slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
   FrameHeader header;
   header.type = FrameType::setup;
-  slot->post(header, std::move(setup));
-  return slot;
+  header.first = number_of(slot);
+  if (seat == Seat::spare) header.flags = FrameHeader::spare;
+  slot.post(header, std::move(told));
+  return &slot;
 }
 
-/// What a worker is told before its first task.
-inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) const {
+// ---- spare workers -------------------------------------------------------------------------------------------------
+
+/// How many there should be now. Beside those that the user wants these are successors of workers that run their last task,
+/// while work waits for them: where tasks are short a pool would do little but wait for starts.
+inline std::size_t Dispatcher::spares_wanted() const noexcept {
+  const bool no_more_work = closing_ != Closing::open && queue_.empty() && delayed_.empty();
+  if (no_more_work || broken_ || shut_down_) return 0;
+  const bool ahead = ending_ != 0 && measured_ && average_run_ns_ < short_run_ns;
+  return options_.spares + (ahead ? std::min(ending_, queue_.size()) : 0);
+}
+
+/// Whether some are to be started, now or later. Without a server that waits for the next call.
+inline bool Dispatcher::spares_missing() const noexcept {
+  if (spares_.size() >= spares_wanted()) return false;
+  return std::any_of(sources_.begin(), sources_.end(), [&](const auto& source) {
+    return source->id == main_source_ && source->state == Source::State::ready;
+  });
+}
+
+/// Starts spare workers that are missing, `most` of them. Returns how many were started. Nobody waits for them: one that
+/// can't be started is tried again later, and later each time, and fails nothing.
+inline std::size_t Dispatcher::keep_spares(std::size_t most) {
+  const std::size_t wanted = spares_wanted();
+  if (spares_.size() == wanted) return 0;
+  Source* const source = find_source(main_source_);
+  if (source == nullptr || source->state != Source::State::ready) return 0;
+  while (spares_.size() > std::max<std::size_t>(wanted, options_.spares)) {  // a successor whose task has gone elsewhere
+    if (places_[0].taken == target_ || best_spare(*source) == nullptr) return 0;
+    after_answers(*fill_place(*source));
+  }
+  std::size_t started = 0;
+  std::vector<bool> taken(wanted);
+  for (const Slot* const each : spares_) {
+    if (each->place < wanted) taken[each->place] = true;
+  }
+  for (; started < most && spares_.size() < wanted && leaving_ <= target_; ++started) {
+    if (Clock::now() < std::max(retry_at_, spare_retry_at_)) break;
+    const auto number = std::find(taken.begin(), taken.end(), false);
+    Slot* const slot = start_worker(*source, Seat::spare, static_cast<std::uint32_t>(number - taken.begin()));
+    if (slot == nullptr) break;
+    *number = true;
+    flush(*slot);
+  }
+  return started;
+}
+
+inline void Dispatcher::spare_failed() noexcept {
+  ++spare_failures_;
+  spare_retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(spare_failures_, 12U));
+}
+
+// ---- what a worker is told, and starts that fail -----------------------------------------------------------------------
+
+/// What a worker is told before its first task; its place travels in the header.
+inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
+  const std::uint64_t changes = ExceptionRegistry::instance().changes();
+  if (setup_ && setup_exceptions_ == changes) return setup_;
   WorkerSetup setup;
-  setup.index = index % target_;
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
   setup.on_start = options_.on_worker_start;
@@ -147,13 +272,16 @@ inline std::shared_ptr<const Bytes> Dispatcher::make_setup(std::uint32_t index) 
   setup.discards_output = options_.output == Output::discard;
   Writer out;
   setup.write(out);
-  return std::make_shared<const Bytes>(std::move(out).take());
+  setup_ = std::make_shared<const Bytes>(std::move(out).take());
+  setup_exceptions_ = changes;
+  return setup_;
 }
 
 /// A worker did not come up. The next try waits a little, longer each time. When nothing is up and the tries are used up
 /// the pool is broken: the work that waits fails with the cause. Later work has one more try, which mends the pool when
 /// it succeeds.
-inline void Dispatcher::start_failed(Source& source, const std::exception_ptr& cause) {
+inline void Dispatcher::start_failed(Source& source, Seat seat, const std::exception_ptr& cause) {
+  if (seat == Seat::spare) return spare_failed();
   ++start_failures_;
   retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(start_failures_, 8U));
   const bool some_up = std::any_of(slots_.begin(), slots_.end(), [&](const auto& slot) {

@@ -111,24 +111,16 @@ struct Dispatcher::FrameHandler {
 };
 
 inline Slot* Dispatcher::find_slot(std::uint32_t index, std::uint64_t generation) {
-  Slot* found = nullptr;
-  const auto matches = [&](const Slot& slot) {
-    return slot.index == index && slot.state() != SlotState::vacant && (slot.generation & 0xffffffff) == generation;
-  };
-  if (index < slots_.size() && matches(*slots_[index])) return slots_[index].get();
-  for (const auto& slot : leaving_) {
-    if (matches(*slot)) found = slot.get();
-  }
-  return found;
+  if (index >= slots_.size()) return nullptr;
+  Slot& slot = *slots_[index];
+  return slot.state() != SlotState::vacant && (slot.generation & 0xffffffff) == generation ? &slot : nullptr;
 }
 
 /// Every worker that has a process, also those on their way out. They may end in the visit.
 template <class Visit>
 void Dispatcher::each_slot(Visit visit) {
-  for (const auto* const all : {&slots_, &leaving_}) {
-    for (const auto& slot : *all) {
-      if (slot->state() != SlotState::vacant) visit(*slot);
-    }
+  for (const auto& slot : slots_) {
+    if (slot->state() != SlotState::vacant) visit(*slot);
   }
 }
 
@@ -143,6 +135,7 @@ inline void Dispatcher::receive(Slot& slot) {
       // whoever closes this pipe has ended, which its server is about to report, or can't answer any more
       poller_.remove(slot.ends.results.get());
       slot.lost = true;
+      if (slot.parted && slot.state() == SlotState::ready) return recycle(slot);
       if (slot.state() == SlotState::starting || slot.state() == SlotState::ready) {
         set_timer(slot, &Slot::deadline, Clock::now() + lost_patience);
       }
@@ -197,7 +190,7 @@ inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::stri
 
 /// Takes everything that a worker has sent, for one that has ended or is about to be killed.
 inline void Dispatcher::drain(Slot& slot, bool ended) {
-  if (!slot.receiving) return;
+  if (!slot.receiving || slot.lost) return;
   FrameHandler handler{*this, slot};
   try {
     slot.receive({scratch_.get(), scratch_size}, handler, ended ? ~std::size_t{0} : pipe_capacity);
@@ -236,6 +229,8 @@ inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::opti
   remove_assigned(slot, 0);
   ++slot.tasks_done;
   start_failures_ = 0;
+  if (slot.was_spare) spare_failures_ = 0;
+  if (task->number == slot.last_number) slot.parted = true;
   task->run_ns = run_ns;
   average_run_ns_ = measured_ ? average_run_ns_ - average_run_ns_ / 8 + std::min(run_ns, max_run_ns) / 8 : run_ns;
   measured_ = true;
@@ -250,7 +245,7 @@ inline void Dispatcher::remove_assigned(Slot& slot, std::size_t at) {
 
 /// A worker has answered, or has come up: more work for it, or none.
 inline void Dispatcher::after_answers(Slot& slot) {
-  if (slot.state() != SlotState::ready) return;
+  if (slot.state() != SlotState::ready || slot.seat == Seat::spare) return;
   if (slot.full) revoke_unstarted(slot, 0);  // what it has started runs to its end
   top_up(slot);
   watch_deadline(slot);
@@ -289,16 +284,21 @@ inline void Dispatcher::flush(Slot& slot) {
 
 // ---- assigning and taking back -------------------------------------------------------------------------------------
 
-inline bool Dispatcher::used_up(const Slot& slot) const noexcept {
-  return slot.full || slot.last_given ||
-         (options_.tasks_per_worker != 0 && slot.tasks_given >= options_.tasks_per_worker);
+inline bool Dispatcher::used_up(const Slot& slot) noexcept {
+  return slot.full || slot.last_given;
+}
+
+inline void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
+  if (slot.assigned.empty()) hear_output(slot);
+  const bool had_last = slot.last_given;
+  slot.assign(task, number_of(slot), options_.tasks_per_worker);
+  if (slot.last_given && !had_last && !slot.snapshot) ++ending_;
+  ++assigned_;
+  if (slot.assigned.size() > 1) ++prefetched_;
 }
 
 inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
-  if (slot.assigned.empty()) hear_output(slot);
-  slot.assign(task);
-  ++assigned_;
-  if (slot.assigned.size() > 1) ++prefetched_;
+  hand(slot, task);
   watch_deadline(slot);
   flush(slot);
 }
@@ -320,10 +320,7 @@ inline void Dispatcher::top_up(Slot& slot) {
     const TaskPtr task = next_queued(queue);
     if (!task) return;
     if (task->limited && !slot.assigned.empty()) return queue.push_front(task);
-    if (slot.assigned.empty()) hear_output(slot);
-    slot.assign(task);
-    ++assigned_;
-    if (slot.assigned.size() > 1) ++prefetched_;
+    hand(slot, task);
   }
 }
 

@@ -41,6 +41,11 @@ struct PoolOptions {
   std::uint64_t max_pending_bytes = 0;
   /// The largest call, and the largest result, in bytes, not 0; a larger one is a MessageTooLarge for its task.
   std::uint64_t max_message_bytes = std::uint64_t{1} << 40;
+  /// How many workers are started ahead of need, beside the others: they wait with their start hook done, and one of them
+  /// takes over at once when a place becomes free: a worker died, was killed at a deadline, or has had its share of tasks or
+  /// memory. It is replaced in the background. They are started as soon as the pool is made. No more tasks run at the same
+  /// time. One that can't be started is tried again later, and fails no task. Copies of the host for a closure have none.
+  unsigned spares = 0;
   /// What each worker may use, from before its start hook on. A worker that can't take a limit on does not come up
   /// (LaunchError, with the member, the value, the system call and its errno). InlinePolicy takes none on.
   Limits limits{};
@@ -54,7 +59,7 @@ struct PoolOptions {
   /// Whether a worker that crashes says where: the frames of its stack go into the failure.
   bool backtraces = true;
   /// Called in each worker before its first task, after the after_fork of the Preloads: a function or a captureless
-  /// lambda. One that throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
+  /// lambda. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
   void (*on_worker_start)() = nullptr;
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // internal
-// One worker as the host sees it: a place in the pool that one process after another fills.
+// One worker as the host sees it: what one process after another is followed by.
 //
 //   vacant ──start──▶ starting ──hello──▶ ready ──stop──▶ retiring ──▶ vacant
 //                        │                  │                │
@@ -12,6 +12,9 @@
 //
 // Tasks may be assigned while it is starting: their frames wait in the pipe. The first in `assigned` is the one that
 // may be running; those behind it have not started unless the first has answered.
+//
+// Beside its state a worker has a seat: one of the pool's places, where it is given tasks, a spare one, where it waits for
+// a place, or none, while it leaves and its place is another's.
 #pragma once
 
 #include <sys/uio.h>
@@ -37,6 +40,8 @@
 namespace brood::detail {
 
 enum class SlotState : std::uint8_t { vacant, starting, ready, retiring, doomed };
+
+enum class Seat : std::uint8_t { none, place, spare };
 
 /// Why a worker is being killed.
 enum class Doom : std::uint8_t {
@@ -65,10 +70,14 @@ class Slot {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Slot(std::uint32_t place) noexcept : index(place) {}
+  explicit Slot(std::uint32_t number) noexcept : index(number) {}
 
-  const std::uint32_t index;
+  const std::uint32_t index;  ///< among all slots: a part of the ticket
   std::uint64_t generation = 0;
+  Seat seat = Seat::none;
+  std::uint32_t place = 0;    ///< where in the pool, or, of a spare, among the spares
+  bool snapshot = false;      ///< it is a copy of the host for one call
+  bool was_spare = false;
   std::uint32_t source = 0;
   pid_t pid = 0;
   Fd pidfd;
@@ -93,7 +102,9 @@ class Slot {
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
   bool full = false;        ///< it has said that it has more memory than it may
-  bool last_given = false;  ///< it was given a task with limits of its own: no other follows
+  bool last_given = false;  ///< no task follows the last that it was given
+  std::uint64_t last_number = 0;  ///< that one's, as it was sent
+  bool parted = false;      ///< it has answered that one, and leaves by itself
   std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
   Clock::time_point task_check = Clock::time_point::max();  ///< when to look whether a task has passed its deadline
@@ -106,7 +117,9 @@ class Slot {
     state_ = next;
   }
 
-  bool idle() const noexcept { return state_ == SlotState::ready && assigned.empty() && !lost; }
+  bool idle() const noexcept { return state_ == SlotState::ready && seat == Seat::place && assigned.empty() && !lost; }
+  /// Whether a spare one can take a place. One that is not up yet can: what it is given waits for it.
+  bool fit() const noexcept { return (state_ == SlotState::starting || state_ == SlotState::ready) && !lost; }
 
   /// Makes the slot ready for its next worker.
   void begin(WorkerEnds fresh, std::uint32_t from, Clock::time_point until) {
@@ -119,6 +132,8 @@ class Slot {
   /// Forgets the worker that has ended.
   void clear() noexcept {
     move_to(SlotState::vacant);
+    seat = Seat::none;
+    was_spare = false;
     pid = 0;
     pidfd.reset();
     ends = WorkerEnds{};
@@ -131,7 +146,8 @@ class Slot {
     tasks_given = tasks_done = 0;
     announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
-    full = last_given = false;
+    full = last_given = parted = false;
+    last_number = 0;
     cpu_ms = 0;
     doom = Doom::none;
     looks = looks_at_unstarted = 0;
@@ -147,8 +163,9 @@ class Slot {
     return assigned.empty() || next_number - assigned.front()->number < StatusPage::claim_count;
   }
 
-  /// Hands a task to the worker: offers it on the status page, then sends it.
-  void assign(const TaskPtr& task) {
+  /// Hands a task to the worker: offers it on the status page, then sends it. `number`: what its this_worker::index() is;
+  /// `most`: how many tasks it may be given, 0 for any number.
+  void assign(const TaskPtr& task, std::uint32_t number, std::uint64_t most) {
     task->state = Task::State::assigned;
     task->slot = index;
     assert(has_claim_room());
@@ -161,12 +178,15 @@ class Slot {
       header.flags = FrameHeader::timed;
       task->assigned_at = Clock::now();
     }
-    if (task->limited) {
-      header.flags |= FrameHeader::limited;
+    if (task->limited) header.flags |= FrameHeader::limited;
+    if (task->limited || (most != 0 && tasks_given >= most)) {
+      header.flags |= FrameHeader::parting;
       last_given = true;
+      last_number = task->number;
     }
     header.type = FrameType::task;
     header.task = task->id;
+    header.first = number;
     header.count = task->items;
     header.number = task->number;
     post(header, task->payload);

@@ -16,13 +16,14 @@ namespace brood {
 enum class WorkerState {
   starting,  ///< asked for, not yet up
   idle,      ///< waits for a task
+  spare,     ///< up, and waits for the place of another (PoolOptions::spares)
   busy,      ///< runs a task
   stopping,  ///< told to leave, or being killed
 };
 
 struct WorkerStats {
   pid_t pid = 0;
-  unsigned index = 0;  ///< this_worker::index()
+  unsigned index = 0;  ///< this_worker::index(); a spare worker's is behind those of the places
   WorkerState state = WorkerState::starting;
   TaskId task = 0;  ///< the task that it runs, 0 when it runs none
   std::uint64_t tasks_done = 0;
@@ -44,6 +45,7 @@ struct PoolStats {
   std::vector<WorkerStats> workers;    ///< the workers that have a process, by index
   std::size_t queued = 0;              ///< tasks that no worker has started
   std::size_t running = 0;             ///< tasks that a worker has started
+  std::size_t spares = 0;              ///< workers that are up and wait for a place
   std::uint64_t done = 0;              ///< tasks with a value, since the pool was made
   std::uint64_t failed = 0;            ///< tasks with a failure, since the pool was made
   std::uint64_t workers_started = 0;   ///< since the pool was made

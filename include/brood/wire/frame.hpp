@@ -33,13 +33,15 @@ struct FrameHeader {
   static constexpr std::uint16_t timed = 1;                 // flag of `task`: the start of each item is wanted
   static constexpr std::uint16_t limited = 2;               // flag of `task`: limits of its own are in front of the call
   static constexpr std::uint16_t full = 4;                  // flag of an answer: the worker has more memory than it may
+  static constexpr std::uint16_t parting = 8;               // flag of `task`: the worker leaves when it has answered
+  static constexpr std::uint16_t spare = 16;                // flag of `setup`: there is time before the first task
 
   std::uint32_t magic = magic_value;
   FrameType type{};
   std::uint16_t flags = 0;
   std::uint64_t task = 0;
   std::uint64_t size = 0;    ///< bytes of payload behind the header
-  std::uint32_t first = 0;   ///< items: the index of the first
+  std::uint32_t first = 0;   ///< setup, task: the worker's place in its pool; items: the index of the first
   std::uint32_t count = 0;   ///< task, items: how many; a task of 0 items is a single call
   std::uint64_t number = 0;  ///< task: its claim number; result, items, failed: nanoseconds that the task has run
 };

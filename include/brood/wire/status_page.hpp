@@ -124,4 +124,10 @@ class StatusMapping {
   Mapping mapping_;
 };
 
+/// The host's mapping of one that a worker is yet to get, and what it is to be given. Throws SystemError.
+struct StatusMemory {
+  Fd fd = StatusMapping::make_memory();
+  StatusMapping mapping{fd.get(), Inherit::no};
+};
+
 }  // namespace brood::detail

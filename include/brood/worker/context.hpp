@@ -91,7 +91,8 @@ inline TaskContext& require_context(const char* caller) {
 /// The worker that runs the calling code. Each throws Error outside of a task.
 namespace this_worker {
 
-/// The worker's place in its pool, 0 to workers - 1; its replacement has the same.
+/// The worker's place in its pool, 0 to workers - 1; its replacement has the same. Only in the start hook of a spare worker,
+/// which has no place yet, it is more.
 inline unsigned index() { return detail::require_context("this_worker::index()").index; }
 
 /// The worker's process id.

@@ -106,7 +106,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
     leave(exit_code_of_broken_worker);
   }
   ModuleTable::instance().refresh();
-  run_worker(std::move(channel), nothing, nullptr);
+  run_worker(std::move(channel), nothing, nullptr, false);
 }
 
 }  // namespace detail

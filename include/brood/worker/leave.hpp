@@ -51,13 +51,19 @@ inline constexpr int exit_code_of_broken_worker = 70;  // EX_SOFTWARE of sysexit
 /// The exit code of a server that can't reach its host any more, although it lives.
 inline constexpr int exit_code_of_lost_server = 74;  // EX_IOERR
 
+/// From here on exit(3), called by a task, ends here too, before the handlers that were registered earlier. For the processes
+/// that this one forks, too.
+inline void end_exit_here() noexcept {
+  ::on_exit([](int code, void*) { leave(code); }, nullptr);
+}
+
 /// For the outermost frame of a server or a worker: whatever unwinds it (pthread_exit(3) in a task) ends the process
 /// here, before it reaches the frames of the host that a forked child has below.
 class LeaveAtEnd {
  public:
-  LeaveAtEnd() {
-    // exit(3) called by a task ends here too, before the handlers that the host registered earlier
-    ::on_exit([](int code, void*) { leave(code); }, nullptr);
+  /// `registered`: the process that this one is a fork of has seen to exit(3) already.
+  explicit LeaveAtEnd(bool registered = false) {
+    if (!registered) end_exit_here();
   }
   LeaveAtEnd(const LeaveAtEnd&) = delete;
   LeaveAtEnd& operator=(const LeaveAtEnd&) = delete;

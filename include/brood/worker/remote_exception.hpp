@@ -91,6 +91,7 @@ class ExceptionRegistry {
 
   void add(ExceptionType type) {
     const std::lock_guard lock(mutex_);
+    ++changes_;
     for (ExceptionType& known : types_) {
       if (known.name == type.name) {
         known = std::move(type);
@@ -113,9 +114,16 @@ class ExceptionRegistry {
     return types_;
   }
 
+  /// Another number after each add.
+  std::uint64_t changes() const {
+    const std::lock_guard lock(mutex_);
+    return changes_;
+  }
+
  private:
   mutable std::mutex mutex_;
   std::vector<ExceptionType> types_;
+  std::uint64_t changes_ = 0;
 };
 
 /// Where the first of a list of template arguments ends.

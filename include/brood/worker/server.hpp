@@ -56,6 +56,9 @@ class ServerLoop {
   void run() {
     block_all_signals();
     reset_dispositions();  // a Preload may have changed them; workers start clean, and ends must be reported
+    renew_crash_handler();  // for those that are forked: they have it without a system call
+    WorkerLoop::warm_up();
+    end_exit_here();  // once more: a Preload may have registered handlers
     child_signals_ = make_child_signal_fd();
     // from here on the host is watched, not the thread of it that launched us
     retried("prctl(PR_SET_PDEATHSIG)", [] { return ::prctl(PR_SET_PDEATHSIG, 0); });
@@ -66,7 +69,7 @@ class ServerLoop {
                                      {server_.host_pidfd.get(), POLLIN, 0}}};
       retried("poll", [&] { return ::poll(watched.data(), watched.size(), watch_interval()); });
       if (watched[2].revents != 0 || !host_lives()) die();
-      if (watched[1].revents != 0) reap_children();
+      if (watched[1].revents != 0 && end_told()) reap_children();
       if (watched[0].revents != 0) hear();
     }
   }
@@ -132,7 +135,7 @@ class ServerLoop {
           start(message.ticket(),
                 WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2]), std::move(fds[3])},
                 message.value != 0);
-          reap_children();  // many starts in a row must not keep the host waiting for an end
+          if (end_told()) reap_children();  // many starts in a row must not keep the host waiting for an end
           break;
         case ControlType::kill:
           for (const Child& child : children_) {
@@ -173,10 +176,15 @@ class ServerLoop {
     say(ControlMessage::make(ControlType::started, ticket, pid), pidfd ? std::span(&fd, 1) : std::span<const int>());
   }
 
+  /// Whether some child has ended since this was asked.
+  bool end_told() noexcept {
+    std::array<std::byte, 1024> signals;
+    const auto count = retried("read", [&] { return ::read(child_signals_.get(), signals.data(), signals.size()); });
+    return count > 0 || errno != EAGAIN;
+  }
+
   /// Reaps our children, and no others: a Preload may have some of its own.
   void reap_children() {
-    std::array<std::byte, 1024> signals;
-    retried("read", [&] { return ::read(child_signals_.get(), signals.data(), signals.size()); });
     for (std::size_t most = 2 * children_.size() + 8; most > 0; --most) {  // one that can't be reaped is named for ever
       siginfo_t info{};
       if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return reap_all();
@@ -261,7 +269,7 @@ class ServerLoop {
     library_descriptors.erase(fd);
     close_descriptor(fd);
   });
-  run_worker(std::move(channel), server.preloaded, server.snapshot);
+  run_worker(std::move(channel), server.preloaded, server.snapshot, true);
 }
 
 /// A worker that is a copy of the server.

@@ -10,6 +10,7 @@
 
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -44,7 +45,6 @@ struct WorkerChannel {
 
 /// What a worker is told before its first task.
 struct WorkerSetup {
-  std::uint32_t index = 0;
   std::uint64_t max_message_bytes = ~std::uint64_t{0};
   std::string name;
   void (*on_start)() = nullptr;
@@ -55,7 +55,6 @@ struct WorkerSetup {
   bool discards_output = false;
 
   void write(Writer& out) const {
-    out.number(index);
     out.number(max_message_bytes);
     out.text(name);
     out.number(backtraces);
@@ -76,7 +75,6 @@ struct WorkerSetup {
 
   static WorkerSetup read(Reader& in) {
     WorkerSetup setup;
-    setup.index = in.number<std::uint32_t>();
     setup.max_message_bytes = in.number<std::uint64_t>();
     setup.name = in.text();
     setup.backtraces = in.number<bool>();
@@ -111,13 +109,23 @@ class WorkerLoop {
     context_.snapshot = snapshot;
   }
 
+  /// Called in a server: what a forked worker asks for first is there then, and how it is asked for is bound.
+  static void warm_up() noexcept {
+    try {
+      Bytes().reserve(buffer_size);
+    } catch (const std::bad_alloc&) {  // as slow as without
+    }
+    monotonic_ns();
+    tried("write", [] { return ::write(-1, nullptr, 0); });  // to nowhere
+  }
+
   /// Returns when the host says stop or has gone.
   void run() {
-    constexpr std::size_t buffer_size = std::size_t{64} << 10;
-    const auto buffer = std::make_unique<std::byte[]>(buffer_size);
+    Bytes buffer;  // not zeroed: what is not used is not touched
+    buffer.extend(buffer_size);
     while (!stopped_) {
       const auto direct = reader_.direct_target();
-      const auto target = direct.empty() ? std::span(buffer.get(), buffer_size) : direct;
+      const auto target = direct.empty() ? std::span(buffer.data(), buffer_size) : direct;
       const Moved moved = read_some(tasks_.get(), target);
       if (moved.ended) return;
       if (direct.empty()) {
@@ -143,21 +151,22 @@ class WorkerLoop {
   }
 
  private:
+  static constexpr std::size_t buffer_size = std::size_t{64} << 10;
+
   void set_up(const Frame& frame) {
     try {
       Reader in(frame.payload.view());
       const WorkerSetup setup = WorkerSetup::read(in);
-      context_.index = setup.index;
+      context_.index = frame.header.first;
       context_.max_result_bytes = setup.max_message_bytes;
       name_process(setup.name.c_str());
       if (setup.discards_output) output_ = open_null_output();
       if (output_) redirect_output(output_);
       output_.reset();
-      if (setup.backtraces) install_crash_handler(status_.page().crash());
+      setup.backtraces ? note_crash_in(status_.page().crash()) : remove_crash_handler();
       if (setup.leads_group) lead_group();
       limit(setup.limits);
-      run_hooks(setup);
-      flush_output(false);  // what they have printed is no task's
+      if (run_hooks(setup)) flush_output(false);  // what they have printed is no task's
       memory_.set_limit(setup.memory_limit);
     } catch (const abi::__forced_unwind&) {
       throw;
@@ -171,10 +180,33 @@ class WorkerLoop {
     hello.type = FrameType::hello;
     hello.number = static_cast<std::uint64_t>(pid_);
     send(bytes, hello);
+    if ((frame.header.flags & FrameHeader::spare) != 0) rehearse();
   }
 
-  /// User code, before the first task. The page says which, so that the host can name it when it does not return.
-  void run_hooks(const WorkerSetup& setup) {
+  static void do_nothing(TaskContext&, Reader&, Writer&) {}
+
+  /// What a first task touches is there, and the worker's own, before that task comes.
+  void rehearse() noexcept {
+    try {
+      Writer call;
+      write_code(call, reinterpret_cast<const void*>(&do_nothing));
+      Reader in(call.view());
+      const auto thunk = reinterpret_cast<Thunk>(read_code(in));
+      Writer out;
+      begin_frame(out.bytes());
+      thunk(context_, in, out);
+    } catch (const std::exception&) {  // as slow as without
+    }
+    flush_output(false);
+    status_.page().started_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  }
+
+  /// User code, before the first task. The page says which, so that the host can name it when it does not return. False
+  /// when there is none.
+  bool run_hooks(const WorkerSetup& setup) {
+    const auto has_hook = [](const PreloadedObject& preload) { return preload.after_fork != nullptr; };
+    const std::vector<PreloadedObject>& preloads = *context_.preloaded;
+    if (setup.on_start == nullptr && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
     const ContextScope scope(context_);
     const pid_t parent = ::getppid();
     std::atomic<std::uint64_t>& step = status_.page().start_step;
@@ -190,6 +222,7 @@ class WorkerLoop {
     }
     if (!die_with_parent(parent)) leave(0);  // armed anew: the kernel disarms a process that changes its user
     step.store(0, std::memory_order_relaxed);
+    return true;
   }
 
   void limit(const Limits& limits) {
@@ -217,6 +250,7 @@ class WorkerLoop {
     page.task.store(task.task, std::memory_order_release);
 
     ItemLog log(page, results_.get(), identity_, task, own_, memory_);
+    context_.index = task.first;
     context_.task = task.task;
     context_.items = &log;
     Writer out;
@@ -238,6 +272,7 @@ class WorkerLoop {
     if (!failed) answer(task, started, out, log);
     frame.payload = Bytes();
     page.task.store(0, std::memory_order_release);
+    if ((task.flags & FrameHeader::parting) != 0) stopped_ = true;
   }
 
   void answer(const FrameHeader& task, std::uint64_t started, Writer& out, ItemLog& log) {
@@ -290,10 +325,10 @@ class WorkerLoop {
   bool stopped_ = false;
 };
 
-/// The life of a worker process. Never returns.
+/// The life of a worker process. Never returns. `forked`: from a server that has called end_exit_here.
 [[noreturn]] inline void run_worker(WorkerChannel channel, const std::vector<PreloadedObject>& preloaded,
-                                    const void* snapshot) {
-  const LeaveAtEnd end;
+                                    const void* snapshot, bool forked) {
+  const LeaveAtEnd end(forked);
   try {
     WorkerLoop(std::move(channel), preloaded, snapshot).run();
   } catch (const abi::__forced_unwind&) {
