@@ -140,8 +140,9 @@ inline PoolStats Dispatcher::stats() {
     if (worker.state == WorkerState::spare) ++stats.spares;
     stats.workers.push_back(worker);
   });
-  std::stable_sort(stats.workers.begin(), stats.workers.end(),
-                   [](const WorkerStats& one, const WorkerStats& other) { return one.index < other.index; });
+  std::sort(stats.workers.begin(), stats.workers.end(), [](const WorkerStats& one, const WorkerStats& other) {
+    return std::pair(one.index, one.pid) < std::pair(other.index, other.pid);
+  });
   stats.state = closing_ != Closing::open ? PoolState::closed : broken_ ? PoolState::broken : PoolState::running;
   if (broken_) stats.cause = text_of(broken_);
   stats.queued = outstanding_ - stats.running;

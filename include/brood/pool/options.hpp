@@ -22,7 +22,8 @@ struct PoolOptions {
   /// How many workers run at the same time; 0: as many as this process may use CPUs, by affinity and cgroup quota. A
   /// worker is started when there is work for it.
   unsigned workers = 0;
-  /// After so many tasks a worker is replaced by a fresh one; 0: never.
+  /// After so many tasks a worker is replaced by a fresh one; 0: never. Where tasks are short and others wait, the fresh one
+  /// is started while the last of them runs.
   std::uint64_t tasks_per_worker = 0;
   /// A worker that has more memory resident than this, in bytes, when a task or an item of a map is done is replaced by a
   /// fresh one; 0: never. What counts is what `ps` shows as RSS, with the pages that it shares with the server. The worker

@@ -163,7 +163,11 @@ class WorkerLoop {
       if (setup.discards_output) output_ = open_null_output();
       if (output_) redirect_output(output_);
       output_.reset();
-      setup.backtraces ? note_crash_in(status_.page().crash()) : remove_crash_handler();
+      if (setup.backtraces) {
+        note_crash_in(status_.page().crash());
+      } else {
+        remove_crash_handler();
+      }
       if (setup.leads_group) lead_group();
       limit(setup.limits);
       if (run_hooks(setup)) flush_output(false);  // what they have printed is no task's
