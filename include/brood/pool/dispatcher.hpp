@@ -41,19 +41,12 @@
 #include <brood/os/poller.hpp>
 #include <brood/os/threads.hpp>
 #include <brood/pool/options.hpp>
+#include <brood/pool/policy_handle.hpp>
 #include <brood/pool/slot.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/task.hpp>
 
 namespace brood::detail {
-
-/// What the dispatcher knows of the policy.
-struct PolicyHandle {
-  std::string name;
-  bool runs_inline = false;
-  bool relaunchable = true;  ///< whether a new server would be like the first
-  std::function<std::unique_ptr<WorkerSource>(const LaunchOptions&)> launch;
-};
 
 /// Now plus `time`, or the end of all time where that is later than the clock can say.
 inline std::chrono::steady_clock::time_point time_after(std::chrono::milliseconds time) {
@@ -61,17 +54,6 @@ inline std::chrono::steady_clock::time_point time_after(std::chrono::millisecond
   const auto now = Clock::now();
   return time > std::chrono::duration_cast<std::chrono::milliseconds>(Clock::time_point::max() - now) ? Clock::time_point::max()
                                                                                                    : now + time;
-}
-
-/// What to do about an error of a system call that starts a process.
-inline std::string advice_for(int error) {
-  switch (error) {
-    case EAGAIN:
-    case ENOMEM: return "; the limits of processes and memory may be reached (ulimit -u, the cgroup's pids.max)";
-    case EMFILE:
-    case ENFILE: return "; the limit of open files may be reached (ulimit -n)";
-    default: return "";
-  }
 }
 
 class Dispatcher : public std::enable_shared_from_this<Dispatcher> {

@@ -60,7 +60,8 @@ struct PoolOptions {
   /// Whether a worker that crashes says where: the frames of its stack go into the failure.
   bool backtraces = true;
   /// Called in each worker before its first task, after the after_fork of the Preloads: a function or a captureless
-  /// lambda. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
+  /// lambda. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that
+  /// throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
   void (*on_worker_start)() = nullptr;
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";
