@@ -39,16 +39,23 @@ std::unique_ptr<CrashRecord> record_of(std::uint32_t frames) {
   return record;
 }
 
+/// With names.
+std::optional<Crash> told_crash(const CrashRecord& record, brood::ExitStatus status) {
+  std::optional<Crash> crash = read_crash(record, status);
+  if (crash) FrameNames::instance().tell(*crash);
+  return crash;
+}
+
 }  // namespace
 
-TEST_CASE("read_crash names frames and folds a recursion") {
+TEST_CASE("FrameNames names frames and folds a recursion") {
   const support::Leftovers audit;
   CHECK(some_function(1) == 2);
   const auto record = record_of(60);
   record->module_of[59] = CrashRecord::no_module;
   record->offsets[59] = 0xdead;
   record->cut = 1;
-  const auto crash = read_crash(*record, killed_by(SIGSEGV));
+  const auto crash = told_crash(*record, killed_by(SIGSEGV));
   REQUIRE(crash);
   REQUIRE(crash->frames.size() == 60);
   const std::string text = crash->text();
@@ -59,22 +66,22 @@ TEST_CASE("read_crash names frames and folds a recursion") {
   CHECK(crash->summary(1) == " at address 0x1230 in (anonymous namespace)::some_function(int)");
 }
 
-TEST_CASE("read_crash shows short runs in full") {
+TEST_CASE("Crash shows short runs in full") {
   const support::Leftovers audit;
-  const auto crash = read_crash(*record_of(3), killed_by(SIGSEGV));
+  const auto crash = told_crash(*record_of(3), killed_by(SIGSEGV));
   REQUIRE(crash);
   const std::string text = crash->text();
   CHECK(text.find("#2 ") != std::string::npos);
   CHECK(text.find("...") == std::string::npos);
 }
 
-TEST_CASE("read_crash tells who has sent a signal, unless it was the worker") {
+TEST_CASE("Crash tells who has sent a signal, unless it was the worker") {
   const support::Leftovers audit;
   const auto record = record_of(1);
   record->signal = SIGABRT;
   record->code = SI_USER;
   record->sender = 77;
-  const auto crash = read_crash(*record, killed_by(SIGABRT));
+  const auto crash = told_crash(*record, killed_by(SIGABRT));
   REQUIRE(crash);
   CHECK(crash->summary(5).starts_with(", sent by process 77, in "));
   CHECK(crash->summary(77).starts_with(" in "));

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <span>
 #include <string>
@@ -28,15 +29,36 @@ struct FunctionAt {
   std::uint64_t start = 0;  ///< its first byte
 };
 
+/// How many bytes may still be read of files that somebody else has named.
+class ReadBudget {
+ public:
+  explicit ReadBudget(std::uint64_t bytes) noexcept : left_(bytes) {}
+
+  /// False when that is more than is left; nothing more is read then.
+  bool take(std::uint64_t bytes) noexcept {
+    if (bytes > left_) return left_ = 0, false;
+    left_ -= bytes;
+    return true;
+  }
+  std::uint64_t left() const noexcept { return left_; }
+
+ private:
+  std::uint64_t left_;
+};
+
+/// Whose file names are read from: of this process, or a stranger's. A mangled name can stand for one that is thousands of
+/// times as long: of a stranger's, only short ones are taken apart.
+enum class NameTrust : bool { none, own };
+
 /// An ELF file, read piece by piece and never mapped: a file that is cut meanwhile must not raise SIGBUS here. Nothing in it
 /// is trusted.
 class ElfFile {
  public:
-  explicit ElfFile(int fd) : fd_(fd) {
+  ElfFile(int fd, ReadBudget& budget, NameTrust trust = NameTrust::none) : fd_(fd), budget_(budget), trust_(trust) {
     ElfW(Ehdr) head;
     if (!copy(0, &head, sizeof head) || std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
         head.e_ident[EI_CLASS] != (sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32) ||
-        head.e_shentsize != sizeof(ElfW(Shdr))) {
+        head.e_shentsize != sizeof(ElfW(Shdr)) || head.e_shnum > max_sections) {
       return;
     }
     sections_.resize(head.e_shnum);
@@ -73,6 +95,7 @@ class ElfFile {
         if (section.sh_type != kind || section.sh_link >= sections_.size()) continue;
         search(section, best);
         for (Best& each : best) take(sections_[section.sh_link], each);
+        if (std::all_of(best.begin(), best.end(), [](const Best& each) { return each.named; })) return;
       }
     }
   }
@@ -86,11 +109,14 @@ class ElfFile {
     std::uint64_t start = 0;
     std::uint32_t name = 0;
   };
+  static constexpr std::size_t max_sections = 4096;
   static constexpr std::uint64_t max_note = 64 << 10;
   static constexpr std::size_t max_name = 4096;
   static constexpr std::size_t max_shown = 300;
+  static constexpr std::size_t max_taken_apart = 128;  ///< of a stranger's name
 
   bool copy(std::uint64_t at, void* into, std::size_t size) const {
+    if (!budget_.take(size)) return false;
     return retried("pread", [&] { return ::pread(fd_, into, size, static_cast<off_t>(at)); }) == static_cast<ssize_t>(size);
   }
 
@@ -123,24 +149,45 @@ class ElfFile {
     if (!copy(names.sh_offset + best.name, text.data(), room) || text[0] == '\0') return;
     best.named = true;
     best.wanted->start = best.start;
-    best.wanted->name = readable_name(demangled(text.data()));
+    const bool short_enough = trust_ == NameTrust::own || std::strlen(text.data()) <= max_taken_apart;
+    best.wanted->name = short_enough ? readable_name(demangled(text.data())) : text.data();
     if (best.wanted->name.size() > max_shown) best.wanted->name.replace(max_shown, std::string::npos, "...");
   }
 
   int fd_;
+  ReadBudget& budget_;
+  NameTrust trust_;
   std::vector<ElfW(Shdr)> sections_;
 };
 
+/// Opens a file for reading if it is a regular one, else nothing: opening a device can do things, and a pipe can wait. Waits
+/// for nobody who holds a lease on it.
+inline Fd open_regular_file(const char* path) noexcept {
+  const int raw = retried("open", [&] { return ::open(path, O_PATH | O_CLOEXEC); });
+  if (raw < 0) return Fd();
+  const Fd place(raw);
+  struct stat info {};
+  if (tried("fstat", [&] { return ::fstat(place.get(), &info); }) != 0 || !S_ISREG(info.st_mode)) return Fd();
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "/proc/self/fd/%d", place.get());
+  constexpr int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  int fd = retried("open", [&] { return ::open(name.data(), flags); });
+  if (fd < 0 && errno == ENOENT) fd = retried("open", [&] { return ::open(path, flags); });  // no /proc
+  if (fd < 0) return Fd();
+  Fd file(fd);
+  struct stat now {};
+  const bool same = tried("fstat", [&] { return ::fstat(file.get(), &now); }) == 0 && now.st_dev == info.st_dev &&
+                    now.st_ino == info.st_ino && S_ISREG(now.st_mode);
+  return same ? std::move(file) : Fd();
+}
+
 /// Finds the functions in a module's file: `path`, or this program where it is empty. Finds none when the file is another
 /// one than `identity` says (all zero: unknown), or is no regular file.
-inline void find_functions(const std::string& path, const ModuleIdentity& identity, std::span<FunctionAt> functions) {
-  const char* const name = path.empty() ? "/proc/self/exe" : path.c_str();
-  const int raw = retried("open", [&] { return ::open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); });
-  if (raw < 0) return;
-  const Fd file(raw);
-  struct stat info {};
-  if (tried("fstat", [&] { return ::fstat(file.get(), &info); }) != 0 || !S_ISREG(info.st_mode)) return;
-  const ElfFile elf(file.get());
+inline void find_functions(const std::string& path, const ModuleIdentity& identity, std::span<FunctionAt> functions,
+                           ReadBudget& budget, NameTrust trust = NameTrust::none) {
+  const Fd file = open_regular_file(path.empty() ? "/proc/self/exe" : path.c_str());
+  if (!file) return;
+  const ElfFile elf(file.get(), budget, trust);
   if (identity != ModuleIdentity{} && elf.identity() != identity) return;
   elf.find(functions);
 }

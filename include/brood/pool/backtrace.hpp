@@ -31,6 +31,8 @@ struct CrashFrame {
   std::string path;        ///< of its module; empty for the program, "?" where none is known
   ModuleIdentity identity;
   FunctionAt function;
+  NameTrust trust = NameTrust::none;
+  bool looked_up = false;
 
   /// "crash_here()+0x1c (program+0x5a1c)", which addr2line can use too.
   std::string text() const {
@@ -110,39 +112,6 @@ struct Crash {
   }
 };
 
-/// Names what the frames point at. A place that was asked for before is known.
-inline void find_frame_names(std::vector<CrashFrame>& frames) {
-  using Key = std::pair<std::string, std::uint64_t>;
-  static constexpr std::size_t max_known = 4096;
-  static std::mutex mutex;
-  static auto* const known = new std::map<Key, FunctionAt>;
-  const auto key_of = [](const CrashFrame& frame) {
-    const auto* const identity = reinterpret_cast<const char*>(frame.identity.bytes.data());
-    return Key(frame.path + '\0' + std::string(identity, frame.identity.bytes.size()), frame.function.offset);
-  };
-  const std::lock_guard lock(mutex);
-  if (known->size() > max_known) known->clear();
-  for (std::size_t at = 0; at < frames.size(); ++at) {
-    if (frames[at].path == "?") continue;
-    if (const auto found = known->find(key_of(frames[at])); found != known->end()) {
-      frames[at].function = found->second;
-      continue;
-    }
-    std::vector<FunctionAt> wanted;  // all of this module at once
-    for (std::size_t each = at; each < frames.size(); ++each) {
-      if (frames[each].path == frames[at].path && frames[each].identity == frames[at].identity) {
-        wanted.push_back({frames[each].function.offset, {}, 0});
-      }
-    }
-    find_functions(frames[at].path, frames[at].identity, wanted);
-    for (FunctionAt& each : wanted) {
-      CrashFrame frame{frames[at].path, frames[at].identity, each};
-      known->insert_or_assign(key_of(frame), std::move(each));
-    }
-    frames[at].function = known->at(key_of(frames[at]));
-  }
-}
-
 /// Leaves out what lies below the task: the worker's loop, and how the task is called from it.
 inline void drop_machinery(Crash& crash) {
   std::vector<CrashFrame>& frames = crash.frames;
@@ -165,7 +134,85 @@ inline void drop_machinery(Crash& crash) {
   crash.cut = false;
 }
 
-/// What a worker that ended so has noted; nothing when it did not crash, or had no handler, or noted nonsense.
+/// Finds the names of frames, and knows them from then on. Thread-safe; no lock is held while files are read.
+class FrameNames {
+ public:
+  static FrameNames& instance() {
+    static FrameNames* const names = new FrameNames;  // never destroyed: failures outlive static destructors
+    return *names;
+  }
+
+  /// Names the frames of a crash and leaves out those that are none of the user's. Reads so many bytes at most.
+  void tell(Crash& crash, std::uint64_t max_bytes = enough_bytes) {
+    std::vector<CrashFrame>& frames = crash.frames;
+    prefer_own_modules(frames);
+    ReadBudget budget(max_bytes);
+    for (std::size_t at = 0; at < frames.size(); ++at) {
+      if (frames[at].path == "?" || frames[at].looked_up || recall(frames[at])) continue;
+      std::vector<FunctionAt> wanted;  // all of this module at once
+      for (std::size_t each = at; each < frames.size(); ++each) {
+        if (same_module(frames[each], frames[at])) wanted.push_back({frames[each].function.offset, {}, 0});
+      }
+      find_functions(frames[at].path, frames[at].identity, wanted, budget, frames[at].trust);
+      auto next = wanted.begin();
+      for (std::size_t each = at; each < frames.size(); ++each) {
+        if (!same_module(frames[each], frames[at])) continue;
+        frames[each].function = std::move(*next++);
+        frames[each].looked_up = true;
+        remember(frames[each]);
+      }
+    }
+    drop_machinery(crash);
+  }
+
+ private:
+  using Key = std::pair<std::string, std::uint64_t>;
+  static constexpr std::size_t max_known = 4096;
+  static constexpr std::uint64_t enough_bytes = 256 << 20;  ///< for one crash, whatever its files claim
+
+  /// A module that this process has loaded is read where this process has it.
+  static void prefer_own_modules(std::vector<CrashFrame>& frames) {
+    for (CrashFrame& frame : frames) {
+      if (frame.path.empty()) frame.trust = NameTrust::own;
+      if (frame.path == "?" || frame.identity == ModuleIdentity{}) continue;
+      const auto own = ModuleTable::instance().with(frame.identity);
+      if (!own || (!own->path.empty() && !own->path.starts_with('/'))) continue;
+      frame.path = own->path;
+      frame.trust = NameTrust::own;
+    }
+  }
+
+  static bool same_module(const CrashFrame& a, const CrashFrame& b) { return a.path == b.path && a.identity == b.identity; }
+
+  /// A file that nothing identifies may be another one the next time.
+  static bool may_know(const CrashFrame& frame) { return frame.path.empty() || frame.identity != ModuleIdentity{}; }
+
+  static Key key_of(const CrashFrame& frame) {
+    const auto* const identity = reinterpret_cast<const char*>(frame.identity.bytes.data());
+    return Key(frame.path + '\0' + std::string(identity, frame.identity.bytes.size()), frame.function.offset);
+  }
+
+  bool recall(CrashFrame& frame) {
+    if (!may_know(frame)) return false;
+    const std::lock_guard lock(mutex_);
+    const auto found = known_.find(key_of(frame));
+    if (found == known_.end()) return false;
+    frame.function = found->second;
+    return true;
+  }
+
+  void remember(const CrashFrame& frame) {
+    if (!may_know(frame)) return;
+    const std::lock_guard lock(mutex_);
+    if (known_.size() >= max_known) known_.clear();
+    known_.insert_or_assign(key_of(frame), frame.function);
+  }
+
+  std::mutex mutex_;
+  std::map<Key, FunctionAt> known_;
+};
+
+/// What a worker that ended so has noted, yet without names; nothing when it did not crash, or had no handler, or noted nonsense.
 inline std::optional<Crash> read_crash(const CrashRecord& shared, ExitStatus status) {
   using Stage = CrashRecord::Stage;
   if (shared.stage.load(std::memory_order_acquire) != static_cast<std::uint32_t>(Stage::told)) return std::nullopt;
@@ -198,15 +245,9 @@ inline std::optional<Crash> read_crash(const CrashRecord& shared, ExitStatus sta
       if (path.find('\0') != std::string::npos) return std::nullopt;
       frame.path = path;
       frame.identity = path.empty() ? ModuleIdentity{} : module.identity;  // the program is this one: it was compared
-      if (!path.empty()) {
-        const auto own = module.identity != ModuleIdentity{} ? ModuleTable::instance().with(module.identity) : nullptr;
-        if (own && own->path.starts_with('/')) frame.path = own->path;
-      }
     }
     crash.frames.push_back(std::move(frame));
   }
-  find_frame_names(crash.frames);
-  drop_machinery(crash);
   return crash;
 }
 

@@ -298,7 +298,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   Failure make_failure(FailureKind kind, const Task& task, const std::string& what, const Slot* slot = nullptr) const;
   static std::string where(const Task& task, const Slot* slot, std::optional<std::uint64_t> item = {});
   static std::string text_of(const std::exception_ptr& cause);
-  static std::string tell_crash(const Slot& slot, ExitStatus status, Circumstances& known);
+  static void note_crash(const Slot& slot, ExitStatus status, std::size_t at, FailureRecord& record);
   std::string tell_memory(const Slot& slot, ExitStatus status, Circumstances& known);
 
   const PoolOptions options_;

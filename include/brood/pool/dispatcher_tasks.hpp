@@ -179,13 +179,18 @@ inline std::string cpu_limit_text(const Slot& slot, ExitStatus status) {
          std::to_string(page.cpu_share_s.load(std::memory_order_relaxed)) + " s)";
 }
 
-/// What the worker has noted about its crash: the frames, and a few words for the message.
-inline std::string Dispatcher::tell_crash(const Slot& slot, ExitStatus status, Circumstances& known) {
-  if (!status.signaled()) return {};
-  const std::optional<Crash> crash = read_crash(slot.ends.status.page().crash(), status);
-  if (!crash) return {};
-  known.backtrace = crash->text();
-  return crash->summary(slot.pid);
+/// Keeps what the worker has noted about its crash: the frames, and a few words for the message at `at`. Their names are
+/// looked up by whoever reads the message: it means to read files that the worker has named.
+inline void Dispatcher::note_crash(const Slot& slot, ExitStatus status, std::size_t at, FailureRecord& record) {
+  if (!status.signaled()) return;
+  std::optional<Crash> crash = read_crash(slot.ends.status.page().crash(), status);
+  if (!crash) return;
+  record.late = [noted = std::move(*crash), at](FailureRecord& whole) {
+    Crash named = noted;
+    FrameNames::instance().tell(named);
+    whole.known.backtrace = named.text();
+    whole.message.insert(at, named.summary(whole.pid));
+  };
 }
 
 /// A guess, for a kill that is nobody's here.
@@ -239,11 +244,12 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
                      (source->snapshot || !policy_.relaunchable ? "" : ", the next one gets a new server");
   } else {
     record.kind = FailureKind::worker_died;
+    const bool lost = slot.doom == Doom::lost && killed;
     record.message = record.where + ": the worker " +
-                     (slot.doom == Doom::lost && killed
-                          ? std::string("closed its result pipe, or became another program, and was killed")
-                          : status.describe() + cpu_limit_text(slot, status) + tell_crash(slot, status, record.known)) +
-                     " while it ran the " + thing + tell_memory(slot, status, record.known) +
+                     (lost ? "closed its result pipe, or became another program, and was killed"
+                           : status.describe() + cpu_limit_text(slot, status));
+    if (!lost) note_crash(slot, status, record.message.size(), record);
+    record.message += " while it ran the " + thing + tell_memory(slot, status, record.known) +
                      (record.known.output.empty() ? "" : "; captured_output() has the last that it printed") +
                      "; only this " + thing + " fails, the worker is replaced";
   }

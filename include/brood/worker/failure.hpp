@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,7 +35,7 @@ enum class FailureKind : std::uint8_t {
 
 namespace detail {
 
-/// What the host knows about a failure when it happens. Built once, shared, never changed.
+/// What the host knows about a failure when it happens.
 struct FailureRecord {
   FailureKind kind = FailureKind::worker_died;
   std::string message;
@@ -44,6 +46,35 @@ struct FailureRecord {
   std::string where;               ///< "task 7 (score) in worker 4711", for texts made later
   Bytes thrown;                    ///< kind exception: what the task threw, as data
   std::exception_ptr cause;        ///< kinds launch, preload, image_mismatch, protocol: what to throw, when it is known
+  /// What takes time to find out, such as the names of functions: completes `message` and `known.backtrace`, nothing else.
+  std::function<void(FailureRecord&)> late;
+};
+
+/// A failure that is shared. What takes time is found out once, by the first thread that wants it: never with a lock of the
+/// pool's held, and never for a failure that nobody looks at.
+class SharedFailure {
+ public:
+  explicit SharedFailure(FailureRecord record) : has_late_part_(record.late != nullptr), record_(std::move(record)) {}
+
+  /// Without what is found out later: message and backtrace are not to be read.
+  const FailureRecord& early() const noexcept { return record_; }
+
+  const FailureRecord& whole() const noexcept {
+    if (!has_late_part_) return record_;
+    std::call_once(once_, [this] {
+      try {
+        record_.late(record_);
+      } catch (...) {  // out of memory: the rest of the message stands
+      }
+      record_.late = nullptr;
+    });
+    return record_;
+  }
+
+ private:
+  const bool has_late_part_;
+  mutable std::once_flag once_;
+  mutable FailureRecord record_;
 };
 
 }  // namespace detail
@@ -52,35 +83,36 @@ struct FailureRecord {
 class Failure {
  public:
   explicit Failure(detail::FailureRecord record)
-      : record_(std::make_shared<const detail::FailureRecord>(std::move(record))) {}
+      : record_(std::make_shared<const detail::SharedFailure>(std::move(record))) {}
 
-  FailureKind kind() const noexcept { return record_->kind; }
-  /// What happened, where (task, callable, worker), and what to do about it.
-  const std::string& message() const noexcept { return record_->message; }
+  FailureKind kind() const noexcept { return record_->early().kind; }
+  /// What happened, where (task, callable, worker), and what to do about it. After a crash, the first call of this,
+  /// backtrace() or exception() reads symbol tables.
+  const std::string& message() const noexcept { return record_->whole().message; }
   /// How the worker ended; not known() where nobody saw it, and where no worker ended.
-  ExitStatus status() const noexcept { return record_->status; }
+  ExitStatus status() const noexcept { return record_->early().status; }
   /// The signal that ended the worker, 0 when none did.
-  int signal() const noexcept { return record_->status.signaled() ? record_->status.signal() : 0; }
+  int signal() const noexcept { return record_->early().status.signaled() ? record_->early().status.signal() : 0; }
   /// The worker, 0 when there was none.
-  pid_t pid() const noexcept { return record_->pid; }
-  TaskId task() const noexcept { return record_->task; }
+  pid_t pid() const noexcept { return record_->early().pid; }
+  TaskId task() const noexcept { return record_->early().task; }
   /// The name of what the task called: the function, or the type of the functor.
-  const std::string& callable() const noexcept { return record_->known.callable; }
+  const std::string& callable() const noexcept { return record_->early().known.callable; }
   /// The most memory that the worker had resident, in KiB; 0 when it did not end, or nobody saw it.
-  long peak_rss_kib() const noexcept { return record_->known.peak_rss_kib; }
+  long peak_rss_kib() const noexcept { return record_->early().known.peak_rss_kib; }
   /// Whether the kernel killed the worker because memory ran out, most likely: it was a SIGKILL that is not ours, and the
   /// kernel counts such kills.
-  bool out_of_memory() const noexcept { return record_->known.out_of_memory; }
+  bool out_of_memory() const noexcept { return record_->early().known.out_of_memory; }
   /// The last of what the task wrote to stdout and stderr, under Output::capture. For an item of a map: what was written
   /// since the chunk that it travelled in began.
-  const std::string& captured_output() const noexcept { return record_->known.output; }
+  const std::string& captured_output() const noexcept { return record_->early().known.output; }
   /// Where the worker crashed, one frame a line, the innermost first: "#0 function()+0x1c (module+0x5a1c)". Empty when it
   /// did not crash, or had other handlers for it, or PoolOptions::backtraces is off, and with glibc before 2.35.
-  const std::string& backtrace() const noexcept { return record_->known.backtrace; }
+  const std::string& backtrace() const noexcept { return record_->whole().known.backtrace; }
 
   /// The exception that Future::get throws for this failure.
   std::exception_ptr exception() const {
-    const detail::FailureRecord& it = *record_;
+    const detail::FailureRecord& it = record_->whole();
     if (it.cause) return it.cause;
     switch (it.kind) {
       case FailureKind::exception:
@@ -110,7 +142,7 @@ class Failure {
   [[noreturn]] void raise() const { std::rethrow_exception(exception()); }
 
  private:
-  std::shared_ptr<const detail::FailureRecord> record_;
+  std::shared_ptr<const detail::SharedFailure> record_;
 };
 
 namespace detail {
