@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include <brood/os/clone_image.hpp>
 #include <brood/os/module.hpp>
 #include <brood/os/signals.hpp>
 
@@ -52,7 +53,7 @@ inline std::vector<std::string> read_own_arguments() {
 }
 
 /// Starts this program as a child without copying any page table, whatever this process' size and threads: vfork
-/// semantics with all signals blocked, as posix_spawn(3) does it. The child gets `handed` as the descriptors 3, 4, ...
+/// semantics with all signals blocked, as posix_spawn(3) does it, or by the library's own hand where that is refused. The child gets `handed` as the descriptors 3, 4, ...
 /// and /dev/null as its stdin; no other descriptor but stdout and stderr, clean signals, these arguments and the
 /// environment of now. Returns its pid. Throws SystemError.
 inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments) {
@@ -104,9 +105,16 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
       return errno == 0 ? 0 : -1;
     });
   };
-  int failed = spawn("/proc/self/exe");
-  if (failed != 0 && (errno == ENOENT || errno == EACCES)) failed = spawn(ModuleTable::program_path());
-  if (failed != 0) throw SystemError("posix_spawn", errno);
+  const std::array paths{"/proc/self/exe", ModuleTable::program_path()};
+  int failed = spawn(paths[0]);
+  if (failed != 0 && (errno == ENOENT || errno == EACCES)) failed = spawn(paths[1]);
+  if (failed == 0) return pid;
+  if (!not_available(errno)) throw SystemError("posix_spawn", errno);
+  std::vector<int> numbers;
+  for (const Fd& source : sources) numbers.push_back(source.get());
+  CloneStart start{numbers, first_handed_fd, paths, argv.data(), ::environ};
+  pid = clone_image(start);
+  if (pid < 0) throw SystemError("clone", errno);
   return pid;
 }
 
