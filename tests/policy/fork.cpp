@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <list>
 #include <memory>
@@ -238,6 +240,30 @@ TEST_CASE("a task of a ForkPolicy pool that calls exit does not run the host's d
   });
   CHECK(ran.status.code() == 0);
   CHECK(ran.output == "[unflushed][task][task][task][task]");  // once, and no [atexit]
+}
+
+TEST_CASE("a task of a ForkPolicy pool that calls quick_exit runs its own handlers, not the host's, and keeps its code") {
+  const support::Leftovers audit;
+  const support::Ran ran = support::run_in_child([]() -> int {
+    const auto say = [](const char* text) { static_cast<void>(::write(STDOUT_FILENO, text, std::strlen(text))); };
+    static const auto speaker = say;
+    std::at_quick_exit([] { speaker("[host's]"); });
+    std::atexit([] { speaker("[atexit]"); });
+    {
+      brood::Pool<brood::ForkPolicy> pool({.workers = 1});
+      for (int code = 0; code < 3; ++code) {
+        const auto outcome = pool.submit([](int wanted) -> int {
+          std::at_quick_exit([] { speaker("[task's]"); });
+          std::quick_exit(wanted);
+        }, code).outcome();
+        if (outcome.has_value() || !outcome.failure().status().exited()) return 10;
+        if (outcome.failure().status().code() != code) return 20 + outcome.failure().status().code();
+      }
+    }
+    std::quick_exit(7);
+  });
+  CHECK(ran.status.code() == 7);
+  CHECK(ran.output == "[task's][task's][task's][host's]");
 }
 
 TEST_CASE("what host and tasks print appears once") {

@@ -12,6 +12,9 @@ extern "C" {
 // Written by compilers that measure coverage, absent otherwise; _exit(2) would lose what they counted.
 void __gcov_dump() __attribute__((weak));                 // NOLINT(bugprone-reserved-identifier)
 int __llvm_profile_write_file() __attribute__((weak));    // NOLINT(bugprone-reserved-identifier)
+// libc's own side of at_quick_exit(3). Like a handler of on_exit(3), one of these is given the exit code, in its second
+// argument; the standard's has none.
+int __cxa_at_quick_exit(void (*handler)(void*), void* module) noexcept;  // NOLINT(bugprone-reserved-identifier)
 }
 
 namespace brood::detail {
@@ -37,12 +40,28 @@ inline void flush_output(bool all) noexcept {
 /// threads, which could not flush them before the copy was made, so that their text is in both.
 inline bool flushes_all_streams = true;
 
+inline void write_coverage() noexcept {
+  if (__gcov_dump != nullptr) __gcov_dump();
+  if (__llvm_profile_write_file != nullptr) __llvm_profile_write_file();
+}
+
 /// Ends a server or a worker: the static destructors and atexit handlers belong to the host and must not run here.
 [[noreturn]] inline void leave(int code) noexcept {
   flush_output(flushes_all_streams);
-  if (__gcov_dump != nullptr) __gcov_dump();
-  if (__llvm_profile_write_file != nullptr) __llvm_profile_write_file();
+  write_coverage();
   ::_exit(code);
+}
+
+/// From here on, exit(3) and quick_exit(3) end this process here when they come to what was registered earlier: that is the
+/// host's. What a task registers itself is run. quick_exit flushes nothing, as ever. Holds for the processes that this one
+/// forks, too.
+inline void end_exit_here() noexcept {
+  ::on_exit([](int code, void*) { leave(code); }, nullptr);
+  void (*const quick)(void*, int) = [](void*, int code) {
+    write_coverage();
+    ::_exit(code);
+  };
+  ::__cxa_at_quick_exit(reinterpret_cast<void (*)(void*)>(reinterpret_cast<void*>(quick)), nullptr);
 }
 
 /// The exit code of a worker or a server that could not go on: the library's own part of it failed, not a task.
@@ -50,12 +69,6 @@ inline constexpr int exit_code_of_broken_worker = 70;  // EX_SOFTWARE of sysexit
 
 /// The exit code of a server that can't reach its host any more, although it lives.
 inline constexpr int exit_code_of_lost_server = 74;  // EX_IOERR
-
-/// From here on exit(3), called by a task, ends here too, before the handlers that were registered earlier. For the processes
-/// that this one forks, too.
-inline void end_exit_here() noexcept {
-  ::on_exit([](int code, void*) { leave(code); }, nullptr);
-}
 
 /// For the outermost frame of a server or a worker: whatever unwinds it (pthread_exit(3) in a task) ends the process
 /// here, before it reaches the frames of the host that a forked child has below.
