@@ -83,9 +83,9 @@ TEST_CASE_TEMPLATE("descriptors beyond 1024 are as good as others", Policy, EXHA
   const support::Leftovers audit;
   board.plan({});
   const auto verdict = support::run_scenario(board, [] {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 2'000);
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    const rlimit limit{std::min<rlim_t>(before.rlim_max, 2'000), before.rlim_max};
     ::setrlimit(RLIMIT_NOFILE, &limit);
     std::vector<int> taken;
     while (taken.empty() || taken.back() < 1'100) {
@@ -95,6 +95,7 @@ TEST_CASE_TEMPLATE("descriptors beyond 1024 are as good as others", Policy, EXHA
     }
     const bool right = support::Suite<Policy>(support::Demand::everything).run();
     for (const int fd : taken) ::close(fd);
+    ::setrlimit(RLIMIT_NOFILE, &before);
     return right;
   });
   CHECK_MESSAGE(verdict.kind == support::Verdict::Kind::survived, verdict.text);

@@ -2,6 +2,7 @@
 // The audit of a host: what a test must leave as it was. To be the first variable of every test case.
 #pragma once
 
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -24,9 +25,9 @@
 namespace support {
 
 /// Looks at processes (children, zombies, orphans in whichever group), descriptors, threads, mappings of shared
-/// memory, signal mask and dispositions, working folder, umask and environment at its construction, and again at its
-/// destruction, where it fails the test for each that came or went. Around a case that has none, the listener of
-/// support/listener.hpp looks.
+/// memory, signal mask and dispositions, resource limits, the adoption of orphans, working folder, umask and environment at its
+/// construction, and again at its destruction, where it fails the test for each that came or went. Around a case that has
+/// none, the listener of support/listener.hpp looks.
 class Leftovers {
  public:
   Leftovers() {
@@ -80,6 +81,15 @@ class Leftovers {
     const mode_t mask = ::umask(0);
     ::umask(mask);
     found.insert("umask " + std::to_string(mask));
+    for (int each = 0; each < static_cast<int>(RLIMIT_NLIMITS); ++each) {
+      rlimit limit{};
+      if (::getrlimit(static_cast<__rlimit_resource_t>(each), &limit) != 0) continue;
+      found.insert("limit " + std::to_string(each) + " (of setrlimit): " + std::to_string(limit.rlim_cur) + ", " +
+                   std::to_string(limit.rlim_max));
+    }
+    int adopts = 0;
+    ::prctl(PR_GET_CHILD_SUBREAPER, &adopts);
+    if (adopts != 0) found.insert("subreaper flag");
     for (char** each = ::environ; *each != nullptr; ++each) found.insert(std::string("environment ") + *each);
     return found;
   }

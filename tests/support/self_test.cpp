@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,6 +75,13 @@ TEST_CASE("leaves a zombie" * doctest::skip()) {
   if (::fork() == 0) ::_exit(0);
 }
 TEST_CASE("leaves a variable" * doctest::skip()) { CHECK(::setenv("BROOD_TEST_LEFT", "1", 1) == 0); }
+TEST_CASE("leaves a limit" * doctest::skip()) {
+  rlimit limit{};
+  CHECK(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  --limit.rlim_cur;
+  CHECK(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+TEST_CASE("leaves a subreaper" * doctest::skip()) { CHECK(::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0); }
 TEST_CASE("comes back as a child" * doctest::skip()) {
   const int before = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   const pid_t child = ::fork();
@@ -119,7 +127,8 @@ TEST_CASE("what a case leaves fails its run, with an audit of its own and withou
   for (const Left& each :
        {Left{"leaves an orphan", "came: process "}, Left{"leaves an orphan behind its audit", "came: process ", true},
         Left{"leaves a descriptor", "came: descriptor "}, Left{"leaves a zombie", "came: zombie "},
-        Left{"leaves a variable", "came: environment BROOD_TEST_LEFT=1"}}) {
+        Left{"leaves a variable", "came: environment BROOD_TEST_LEFT=1"}, Left{"leaves a limit", "came: limit "},
+        Left{"leaves a subreaper", "came: subreaper flag"}}) {
     const support::Ran ran = run_case(each.name);
     CAPTURE(each.name);
     CAPTURE(ran.output);
