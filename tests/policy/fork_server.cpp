@@ -67,6 +67,7 @@ struct LeavesThread {
 struct ChangesSignals {
   ChangesSignals() {
     ::signal(SIGINT, SIG_DFL);
+    ::signal(SIGTSTP, SIG_DFL);
     for (const int signal : {SIGUSR1, SIGPIPE, SIGCHLD}) ::signal(signal, SIG_IGN);
     sigset_t all;
     ::sigfillset(&all);
@@ -223,10 +224,10 @@ TEST_CASE("workers start with clean signals, whatever a Preload has done to them
                              std::vector<int> found;
                              sigset_t mask;
                              ::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
-                             for (const int signal : {SIGINT, SIGUSR1, SIGPIPE, SIGCHLD, SIGTERM}) {
+                             for (const int signal : {SIGINT, SIGTSTP, SIGUSR1, SIGPIPE, SIGCHLD, SIGTERM}) {
                                struct sigaction now {};
                                ::sigaction(signal, nullptr, &now);
-                               const auto wanted = signal == SIGINT ? SIG_IGN : SIG_DFL;
+                               const auto wanted = signal == SIGINT || signal == SIGTSTP ? SIG_IGN : SIG_DFL;
                                if (now.sa_handler != wanted || ::sigismember(&mask, signal) == 1) found.push_back(signal);
                              }
                              return found;

@@ -55,7 +55,7 @@ inline std::vector<std::string> read_own_arguments() {
 /// Starts this program as a child without copying any page table, whatever this process' size and threads: vfork
 /// semantics with all signals blocked, as posix_spawn(3) does it, or by the library's own hand where that is refused. The child gets `handed` as the descriptors 3, 4, ...
 /// and /dev/null as its stdin; no other descriptor but stdout and stderr, clean signals, these arguments and the
-/// environment of now. Returns its pid. Throws SystemError.
+/// environment of now; the terminal's signals are blocked until it ignores them. Returns its pid. Throws SystemError.
 inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments) {
   struct Actions {
     posix_spawn_file_actions_t value;
@@ -87,11 +87,12 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
   check("posix_spawn_file_actions_addclosefrom_np",
         ::posix_spawn_file_actions_addclosefrom_np(&actions.value, next));
 
-  sigset_t none;
+  sigset_t blocked;
   sigset_t all;
-  ::sigemptyset(&none);
+  ::sigemptyset(&blocked);
+  for (const int signal : terminal_signals) ::sigaddset(&blocked, signal);
   ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&attributes.value, &none);
+  ::posix_spawnattr_setsigmask(&attributes.value, &blocked);
   ::posix_spawnattr_setsigdefault(&attributes.value, &all);
   ::posix_spawnattr_setflags(&attributes.value, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 

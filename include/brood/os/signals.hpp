@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/signalfd.h>
 
+#include <array>
 #include <csignal>
 
 #include <brood/os/fd.hpp>
@@ -28,14 +29,17 @@ class AllSignalsBlocked {
   sigset_t before_;
 };
 
-/// Every disposition back to its default, SIGINT ignored: the terminal's Ctrl-C belongs to the host. In a child only.
-/// Async-signal-safe.
+/// What a terminal sends to a whole process group: by Ctrl-C, by Ctrl-Z, and to one in the background that reads from it or
+/// writes to it. All that is the host's affair; who ignores the last two may write, and reads EIO.
+inline constexpr std::array terminal_signals{SIGINT, SIGTSTP, SIGTTIN, SIGTTOU};
+
+/// Every disposition back to its default, the terminal's signals ignored. In a child only. Async-signal-safe.
 inline void reset_dispositions() noexcept {
   struct sigaction standard {};
   standard.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; ++signal) ::sigaction(signal, &standard, nullptr);
   standard.sa_handler = SIG_IGN;
-  ::sigaction(SIGINT, &standard, nullptr);
+  for (const int signal : terminal_signals) ::sigaction(signal, &standard, nullptr);
 }
 
 inline void unblock_all_signals() noexcept {

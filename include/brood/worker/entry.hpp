@@ -125,6 +125,7 @@ inline void init(int argc, char** argv) {
   retried("fcntl", [] { return ::fcntl(hand_over_fd, F_SETFD, FD_CLOEXEC); });
   if (header->parent != ::getppid()) ::_exit(0);  // whoever wanted this process has gone
   reset_dispositions();
+  unblock_all_signals();
   if (header->role == Role::worker) run_exec_worker(*header);
   run_exec_server(*header);
 }
