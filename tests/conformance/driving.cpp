@@ -12,9 +12,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -64,7 +67,72 @@ brood::detail::TaskPtr make_call(const std::shared_ptr<Dispatcher>& dispatcher, 
   return task;
 }
 
+/// ForkPolicy, but the copy for a closure takes as long as the test wants.
+struct SlowCopies {
+  static constexpr std::string_view name = "SlowCopies";
+  static constexpr bool copies_host = true;
+  std::function<void()> copying;
+
+  std::unique_ptr<brood::WorkerSource> launch(const brood::LaunchOptions& options) const {
+    auto source = brood::ForkPolicy{.allow_threads = true}.launch(options);
+    if (options.snapshot != nullptr) copying();
+    return source;
+  }
+};
+
 }  // namespace
+
+TEST_CASE("while the host is copied for a closure, other calls are taken, and come to their end") {
+  const support::Leftovers audit;
+  std::atomic<bool> copying = false;
+  std::atomic<bool> served = false;
+  bool seen = false;
+  {
+    brood::Pool<SlowCopies> pool({.workers = 2}, SlowCopies{[&] {
+                                   copying = true;
+                                   seen = support::eventually([&] { return served.load(); });
+                                 }});
+    CHECK(pool.submit(&add_one, 1).get() == 2);  // a worker is up: while the host is copied none is started
+    int base = 40;
+    std::thread closure([&] { CHECK(pool.submit([&](int n) { return base + n; }, 2).get() == 42); });
+    CHECK(support::eventually([&] { return copying.load(); }));
+    CHECK(pool.submit(&add_one, 2).get() == 3);
+    auto late = pool.submit({.timeout = 50ms}, &sleeps);
+    CHECK_THROWS_AS(static_cast<void>(late.get()), brood::TaskTimeout);
+    auto later = pool.submit(&add_one, 3);  // the next worker's
+    CHECK_FALSE(later.ready());
+    served = true;
+    CHECK(later.wait_for(20s));
+    CHECK(later.get() == 4);
+    closure.join();
+  }
+  CHECK(seen);
+}
+
+TEST_CASE("a pool that is closed while the host is copied for a closure: PoolClosed, and the copy ends") {
+  const support::Leftovers audit;
+  const auto ran = support::run_in_child(
+      [] {
+        support::Leftovers inner;
+        {
+          std::function<void()> close;
+          brood::Pool<SlowCopies> pool({.workers = 1}, SlowCopies{[&] { close(); }});
+          close = [&] { pool.close(); };
+          int base = 40;
+          try {
+            static_cast<void>(pool.submit([&](int n) { return base + n; }, 2));
+            return 3;
+          } catch (const brood::PoolClosed&) {
+          }
+          if (!support::eventually([] { return count_children() == 1; })) return 4;  // the pool's own server
+        }
+        const std::string left = inner.judge();
+        std::printf("%s", left.c_str());
+        return left.empty() ? 0 : 1;
+      },
+      20'000);
+  CHECK_MESSAGE((ran.status.exited() && ran.status.code() == 0), ran.status.describe() << " " << ran.output);
+}
 
 TEST_CASE("work that is accepted while stats() drives has a driver when stats() is done") {
   const support::Leftovers audit;

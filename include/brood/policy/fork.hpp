@@ -46,13 +46,14 @@ struct ForkPolicy {
   static pid_t start_worker(Server& server, WorkerChannel& channel) { return start_by_fork(server, channel); }
 
  private:
-  /// The host's threads without the library's own. One that has been joined may be listed for a moment longer.
+  /// The host's threads without the library's own. One that has been joined may be listed for a moment longer, and one that
+  /// is being started is counted a moment early.
   static int host_threads() {
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
     for (;;) {
       const int threads = detail::count_threads();
       const int others = threads == 0 ? 0 : threads - detail::helper_threads.load();
-      if (others <= 1 || std::chrono::steady_clock::now() >= until) return others;
+      if (threads == 0 || others == 1 || std::chrono::steady_clock::now() >= until) return others;
       ::sched_yield();
     }
   }

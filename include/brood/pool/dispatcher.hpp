@@ -344,6 +344,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   std::size_t outstanding_ = 0;
   std::uint64_t pending_bytes_ = 0;  ///< of the calls that are not resolved
   std::size_t assigned_ = 0;
+  unsigned copying_host_ = 0;           ///< snapshots that are being made just now
   std::size_t released_snapshots_ = 0;  ///< copies of the host that get no further task, and have not ended
   std::size_t kills_due_ = 0;   ///< workers that are to be killed as soon as their server says who they are
   std::size_t prefetched_ = 0;  ///< assigned behind another task

@@ -50,9 +50,29 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   wanted.capture_output = options_.output == Output::capture;
   wanted.snapshot = state;
   wanted.kill_tree = options_.kill_tree;
-  const Lock lock(mutex_);
+  std::unique_ptr<WorkerSource> source;  // where it is not wanted any more it ends without the lock
+  Lock lock(mutex_);
   require_open();
-  return add_source(policy_.launch(wanted), true);
+  // the copy takes its time in a large host. What else is to be done goes on meanwhile, but no worker is started, lest the
+  // copy has its pipes
+  ++copying_host_;
+  lock.unlock();
+  std::exception_ptr failure;
+  try {
+    source = policy_.launch(wanted);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  --copying_host_;
+  try {
+    supervise();
+  } catch (...) {  // the next turn supervises again
+  }
+  wake();
+  if (failure) std::rethrow_exception(failure);
+  require_open();
+  return add_source(std::move(source), true);
 }
 
 inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {

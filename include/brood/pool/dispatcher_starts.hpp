@@ -165,6 +165,10 @@ inline Slot& Dispatcher::vacant_slot() {
 }
 
 inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t place) {
+  if (copying_host_ != 0) {  // launch_snapshot supervises when that is done
+    if (seat == Seat::spare) spare_retry_at_ = std::max(spare_retry_at_, Clock::now() + std::chrono::milliseconds(5));
+    return nullptr;
+  }
   Slot& slot = vacant_slot();
   ++slot.generation;
   std::optional<WorkerEnds> ends;
