@@ -33,6 +33,7 @@ using namespace std::chrono_literals;
 namespace {
 
 using brood::FailureKind;
+using brood::detail::Block;
 using brood::detail::FrameHeader;
 using brood::detail::FrameType;
 using brood::detail::StatusPage;
@@ -91,6 +92,7 @@ class Speech {
     text_.append(static_cast<const char*>(at), size);
     return *this;
   }
+  const std::string& text() const { return text_; }
   void now() const { say(text_.data(), text_.size()); }
 
  private:
@@ -196,7 +198,53 @@ int half_a_header(int) {
   return 7;  // the worker's own frame follows: the two make a header of an absurd size
 }
 
+/// Where a large result lies, as the worker says.
+template <class... Blocks>
+int lists(std::uint64_t count, const Blocks&... blocks) {
+  Speech list;
+  list.bytes(&count, sizeof count);
+  (list.bytes(&blocks, sizeof blocks), ...);
+  const std::uint64_t own = 0;
+  list.bytes(&own, sizeof own);
+  FrameHeader said = header(FrameType::large, sizeof count + (sizeof blocks + ... + 0) + sizeof own);
+  Speech()(said).bytes(list.text().data(), list.text().size()).now();
+  wait_for_the_kill();
+}
+
+int list_of_nothing(int) { return lists(0); }
+int list_without_end(int) { return lists(~std::uint64_t{0}); }
+int list_that_is_cut(int) { return lists(2, Block{8, 4096, 1 << 20}); }
+int list_of_nowhere(int) { return lists(1, Block{8, 4096, std::uint64_t{1} << 20}); }
+int list_of_the_kernel(int) { return lists(1, Block{8, ~std::uint64_t{0} - (1 << 21), std::uint64_t{1} << 20}); }
+int list_with_a_place_beyond(int) { return lists(1, Block{9, 4096, std::uint64_t{1} << 20}); }
+int list_that_goes_back(int) { return lists(2, Block{8, 4096, 1 << 20}, Block{0, 4096, 1 << 20}); }
+int list_of_crumbs(int) { return lists(1, Block{8, 4096, 0}); }
+int list_too_large(int) { return lists(1, Block{8, 4096, std::uint64_t{1} << 61}); }
+int list_whose_sum_is_none(int) {
+  return lists(3, Block{8, 4096, ~std::uint64_t{0} / 2}, Block{8, 4096, ~std::uint64_t{0} / 2}, Block{8, 4096, 1 << 20});
+}
+int another_answer_after_a_list(int) {
+  static const std::string there(std::size_t{1} << 20, 'x');
+  const std::uint64_t one = 1;
+  const std::uint64_t own = 0;
+  const Block block{8, reinterpret_cast<std::uintptr_t>(there.data()), there.size()};
+  Speech()(header(FrameType::large, sizeof one + sizeof block + sizeof own))
+      .bytes(&one, sizeof one).bytes(&block, sizeof block).bytes(&own, sizeof own)(header(FrameType::result, sizeof(int)))(7).now();
+  wait_for_the_kill();
+}
+
 constexpr std::array lies{
+    Lie{"a list of nothing", &list_of_nothing, FailureKind::protocol, "without anything large"},
+    Lie{"a list without end", &list_without_end, FailureKind::protocol, "more than the message can hold"},
+    Lie{"a list that is cut", &list_that_is_cut, FailureKind::protocol, "more than the message can hold"},
+    Lie{"a list of memory that is not there", &list_of_nowhere, FailureKind::protocol, "memory that it does not have"},
+    Lie{"a list of the kernel's memory", &list_of_the_kernel, FailureKind::protocol, "memory that it does not have"},
+    Lie{"a list with a place beyond the message", &list_with_a_place_beyond, FailureKind::protocol, "a place that is not there"},
+    Lie{"a list that goes back", &list_that_goes_back, FailureKind::protocol, "a place that is not there"},
+    Lie{"a list of blocks of nothing", &list_of_crumbs, FailureKind::protocol, "a block of 0 bytes"},
+    Lie{"a list of more than may be sent", &list_too_large, FailureKind::too_large, "max_message_bytes"},
+    Lie{"a list whose sum is none", &list_whose_sum_is_none, FailureKind::protocol, "a block of"},
+    Lie{"another answer behind a list", &another_answer_after_a_list, FailureKind::protocol, "while its result is read"},
     Lie{"another task's id", &wrong_id, FailureKind::protocol, "another task than the one it runs"},
     Lie{"the id of no task", &id_of_no_task, FailureKind::protocol, "another task than the one it runs"},
     Lie{"a frame of an unknown type", &unknown_type, FailureKind::protocol, "unknown type"},

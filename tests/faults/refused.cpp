@@ -26,7 +26,7 @@ using support::ProcessRole;
 
 constexpr std::array refusable{"pidfd_open", "pidfd_send_signal", "ioctl",   "memfd_create",         "close_range",
                                "execveat",   "waitid",            "madvise", "prctl(PR_SET_NAME)", "unshare",
-                               "sched_getaffinity", "posix_spawn"};
+                               "sched_getaffinity", "posix_spawn", "process_vm_readv", "futex"};
 constexpr std::array errors{std::pair{ENOSYS, "ENOSYS"}, std::pair{EPERM, "EPERM"}, std::pair{EINVAL, "EINVAL"}};
 constexpr std::array roles{ProcessRole::unknown, ProcessRole::host, ProcessRole::server, ProcessRole::worker};
 

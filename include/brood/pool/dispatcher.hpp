@@ -42,19 +42,13 @@
 #include <brood/os/threads.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/policy_handle.hpp>
+#include <brood/pool/pull.hpp>
 #include <brood/pool/slot.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/task.hpp>
+#include <brood/pool/time_after.hpp>
 
 namespace brood::detail {
-
-/// Now plus `time`, or the end of all time where that is later than the clock can say.
-inline std::chrono::steady_clock::time_point time_after(std::chrono::milliseconds time) {
-  using Clock = std::chrono::steady_clock;
-  const auto now = Clock::now();
-  return time > std::chrono::duration_cast<std::chrono::milliseconds>(Clock::time_point::max() - now) ? Clock::time_point::max()
-                                                                                                   : now + time;
-}
 
 class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
  public:
@@ -253,6 +247,13 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   void requeue(const TaskPtr& task);
   void revoke_unstarted(Slot& slot, std::size_t keep = 1);
   void refused(Slot& slot);
+  // large results: dispatcher_pulls.hpp
+  void begin_pull(Slot& slot, Task& task, const Frame& frame);
+  Slot* slot_of(const Pull& pull);
+  std::vector<PullStep> due_pulls();
+  static void answer_pull(const Slot& slot, StatusPage::Transfer answer) noexcept;
+  static void refuse_pull(Slot& slot);
+  void settle_pull(const std::shared_ptr<Pull>& pull);
 
   // tasks that run for too long, or do not start: dispatcher_deadlines.hpp
   void watch_deadline(Slot& slot);
@@ -306,11 +307,15 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
   const unsigned target_;
   const pid_t pid_ = ::getpid();
   const OwnProcess own_;
+  const std::uint64_t word_ = static_cast<std::uint64_t>(Clock::now().time_since_epoch().count());  ///< for workers to try to read
+  bool workers_read_ = true;  ///< until one of them could not
 
   std::mutex mutex_;
   Poller poller_;
   Bell bell_;
   std::unique_ptr<std::byte[]> scratch_;
+  std::unique_ptr<std::byte[]> pull_stage_;  ///< the driver's, also without the lock
+  std::vector<std::shared_ptr<Pull>> pulls_;  ///< large results that are to be read; some may have been given up
 
   std::deque<TaskPtr> queue_;
   std::vector<std::unique_ptr<Slot>> slots_;  ///< by index
@@ -383,6 +388,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
 #include <brood/pool/dispatcher_deadlines.hpp>
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
+#include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/dispatcher_requests.hpp>
 #include <brood/pool/dispatcher_sources.hpp>
 #include <brood/pool/dispatcher_starts.hpp>

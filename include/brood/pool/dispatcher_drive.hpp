@@ -93,6 +93,8 @@ inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
   if (driver_until_ != Clock::time_point::max()) {
     timeout = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(0), driver_until_ - Clock::now());
   }
+  const std::vector<PullStep> pulls = due_pulls();
+  if (!pulls.empty()) timeout = std::chrono::nanoseconds(0);
   std::array<Poller::Event, 64> room;
   lock.unlock();
   std::span<Poller::Event> events;
@@ -102,7 +104,9 @@ inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
     lock.lock();
     throw;
   }
+  for (const PullStep& step : pulls) step.pull->step(step.pid, step.pidfd, {pull_stage_.get(), Pull::stage_size});
   lock.lock();
+  for (const PullStep& step : pulls) settle_pull(step.pull);
   for (const Poller::Event& event : events) handle(event);
   fire_timers();
   supervise();

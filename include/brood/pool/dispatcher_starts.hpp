@@ -198,6 +198,7 @@ inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t p
   slot.begin(std::move(*ends), source.id, time_after(options_.start_timeout));
   slot.snapshot = source.snapshot;
   take_seat(slot, seat, place);
+  slot.reads_host = workers_read_;
   ++source.live;
   if (slot.deadline != Clock::time_point::max()) slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
   FrameHeader header;
@@ -266,6 +267,9 @@ inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   const std::uint64_t changes = ExceptionRegistry::instance().changes();
   if (setup_ && setup_exceptions_ == changes) return setup_;
   WorkerSetup setup;
+  setup.host = pid_;
+  setup.word_address = reinterpret_cast<std::uintptr_t>(&word_);
+  setup.word = word_;
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
   setup.on_start = options_.on_worker_start;

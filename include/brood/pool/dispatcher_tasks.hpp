@@ -24,9 +24,13 @@ inline void Dispatcher::require_open() const {
                                                   : "it is being destroyed"));
 }
 
+inline std::uint64_t size_of_call(const Task& task) noexcept {
+  return (task.payload ? task.payload->size() : 0) + (task.attachment ? task.attachment->size : 0);
+}
+
 inline void Dispatcher::require_room(const Task& task, Caller caller) const {
   require_open();
-  const std::uint64_t size = task.payload ? task.payload->size() : 0;
+  const std::uint64_t size = size_of_call(task);
   const std::uint64_t limit = options_.max_pending_bytes;
   if (limit != 0 && caller == Caller::leaves && (size > limit || pending_bytes_ > limit - size)) {
     throw QueueFull("the call of " + task.name.text() + " is " + std::to_string(size) + " bytes long, and " +
@@ -38,7 +42,7 @@ inline void Dispatcher::require_room(const Task& task, Caller caller) const {
 
 inline void Dispatcher::accept(const TaskPtr& task) noexcept {
   task->id = next_task_++;
-  task->charged = task->payload ? task->payload->size() : 0;
+  task->charged = size_of_call(*task);
   pending_bytes_ += task->charged;
   ++outstanding_;
 }
@@ -107,8 +111,10 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
   } else {
     done_ += task->items == 0 ? 1U : task->items_done;
   }
+  if (task->failure) task->pull.reset();
   task->payload.reset();
   task->kept.reset();
+  task->attachment.reset();
   pending_bytes_ -= std::exchange(task->charged, 0);
   if (Source* const source = task->source != 0 ? find_source(task->source) : nullptr) --source->outstanding;
   --outstanding_;
@@ -267,6 +273,8 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
   task->failure.reset();
   task->results.clear();
+  task->pull.reset();
+  task->pull_refused = false;
   task->timed_out = false;
   task->assigned_at = {};
   task->output.clear();

@@ -27,7 +27,15 @@ struct Dispatcher::FrameHandler {
     const Task& task = *slot.assigned.front();
     if (header.task != task.id) throw ProtocolError("an answer to another task than the one it runs");
     if (!slot.has_started(task)) throw ProtocolError("an answer to a task that it has not started");
+    if (task.pull) throw ProtocolError("an answer while its result is read");
     switch (header.type) {
+      case FrameType::large:
+        if (task.items != 0) throw ProtocolError("one result for a chunk of items");
+        if (task.pull_refused) throw ProtocolError("a result that is to be read, although it was asked to send it");
+        if (header.size > limit && header.size - limit > sizeof(std::uint64_t)) {  // the list is shorter than what it lists
+          throw MessageTooLarge("a result of more than " + std::to_string(limit) + " bytes");
+        }
+        return;
       case FrameType::result:
         if (task.items != 0) throw ProtocolError("one result for a chunk of items");
         if (header.size > limit) throw MessageTooLarge("a result of " + std::to_string(header.size) + " bytes");
@@ -66,6 +74,7 @@ struct Dispatcher::FrameHandler {
         if ((header.flags & FrameHeader::last) == 0) return;
         dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
+      case FrameType::large: return dispatcher.begin_pull(slot, *task, frame);
       case FrameType::result:
         task->results.push_back({0, 1, slot.pid, 0, std::move(frame.payload)});
         dispatcher.take_output(slot, *task);
@@ -79,11 +88,21 @@ struct Dispatcher::FrameHandler {
   }
 
  private:
+  /// It can't read from this process: it has not started what is to be read, and gets it through the pipe.
+  void take_back_lists() const {
+    const auto& all = slot.assigned;
+    const bool any = std::any_of(all.begin(), all.end(), [](const TaskPtr& each) { return each->attachment != nullptr; });
+    if (any) dispatcher.revoke_unstarted(slot, 0);
+    dispatcher.workers_read_ = false;
+  }
+
   void greet(const Frame& frame) const {
     if (frame.header.type == FrameType::hello) {
       dispatcher.read_output(slot);
       slot.output.clear();
       slot.greeted = true;
+      slot.reads_host = (frame.header.flags & FrameHeader::reads_host) != 0;
+      if (!slot.reads_host) take_back_lists();
       if (Source* const source = dispatcher.find_source(slot.source)) {
         source->useful = true;
         if (!source->snapshot) {  // a copy for one call says nothing about the pool's own workers
@@ -228,6 +247,7 @@ inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::opti
   const TaskPtr task = slot.assigned.front();
   remove_assigned(slot, 0);
   ++slot.tasks_done;
+  slot.give_back(task->number);
   start_failures_ = 0;
   if (slot.was_spare) spare_failures_ = 0;
   if (task->number == slot.last_number) slot.parted = true;

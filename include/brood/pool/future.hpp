@@ -8,6 +8,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/outcome.hpp>
+#include <brood/pool/pull.hpp>
 #include <brood/wire/serializer.hpp>
 
 namespace brood {
@@ -48,26 +49,26 @@ class Future {
 
   /// Waits, and returns the task's value; may be called again. Throws what the task threw, with its type (also a
   /// FromTask), or WorkerDied, TaskCancelled, LaunchError, ... ; SerializationError when the value can't be decoded.
-  R get() const { return outcome().value(); }
+  R get() const& { return outcome().value(); }
+
+  /// The same for a future that is used up by it, as in pool.submit(f).get(): a large value is moved out, not copied, and
+  /// the future has no task any more.
+  R get() && { return std::move(*this).outcome().value(); }
 
   /// Waits, and returns the value or why there is none. Throws nothing of the task's.
-  Outcome<R> outcome() const {
+  Outcome<R> outcome() && {
     wait();
-    if (task().failure) return *task().failure;
-    if constexpr (std::is_void_v<R>) {
-      return {};
-    } else {
-      try {
-        Reader in(task().results[0].view());
-        R value = in.value<R>();
-        in.finish();
-        return value;
-      } catch (const std::exception& error) {
-        return undecodable(error.what());
-      } catch (...) {
-        return undecodable("its Serializer threw something that is no exception");
+    if constexpr (detail::is_plain_contiguous<R>) {
+      if (R* const value = assembled()) {
+        const detail::TaskPtr used_up = std::move(task_);
+        return std::move(*value);
       }
     }
+    return outcome_now();
+  }
+  Outcome<R> outcome() const& {
+    wait();
+    return outcome_now();
   }
 
   /// Waits, and returns what the task has written to stdout and stderr, in the order in which it was written; the last
@@ -85,6 +86,33 @@ class Future {
   }
 
  private:
+  /// A large value that was put together while it was read.
+  R* assembled() const noexcept {
+    return task_->pull && !task_->failure ? static_cast<R*>(task_->pull->value().get()) : nullptr;
+  }
+
+  Outcome<R> outcome_now() const {
+    if (task().failure) return *task().failure;
+    if constexpr (std::is_void_v<R>) {
+      return {};
+    } else {
+      if constexpr (detail::is_plain_contiguous<R>) {
+        if (const R* const value = assembled()) return *value;
+      }
+      try {
+        detail::LargeMessage* const large = task().pull ? &task().pull->message() : nullptr;
+        Reader in = large != nullptr ? Reader(large->own.view(), large->blocks) : Reader(task().results[0].view());
+        R value = in.value<R>();
+        in.finish();
+        return value;
+      } catch (const std::exception& error) {
+        return undecodable(error.what());
+      } catch (...) {
+        return undecodable("its Serializer threw something that is no exception");
+      }
+    }
+  }
+
   Failure undecodable(const std::string& why) const {
     detail::FailureRecord record;
     record.kind = FailureKind::serialization;

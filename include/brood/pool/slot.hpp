@@ -30,9 +30,11 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <brood/os/process.hpp>
 #include <brood/policy/worker_policy.hpp>
+#include <brood/pool/attachment.hpp>
 #include <brood/pool/output_tail.hpp>
 #include <brood/pool/task.hpp>
 #include <brood/wire/frame.hpp>
@@ -89,6 +91,7 @@ class Slot {
   std::uint64_t tasks_done = 0;
   bool announced = false;  ///< `started` has been heard: pid and pidfd are known
   bool greeted = false;    ///< hello has been heard
+  bool reads_host = true;  ///< it can read large arguments from our memory, or may be able to
   Doom doom = Doom::none;
   unsigned looks_at_unstarted = 0;  ///< how often in a row its first task, of this number, had not started
   std::pair<std::uint64_t, std::uint64_t> unstarted{};  ///< and how much it had been sent
@@ -141,6 +144,8 @@ class Slot {
     setup_sent_ = false;
     assigned.clear();
     outbox_.clear();
+    lent_.clear();
+    reads_host = true;
     reader_ = FrameReader();
     next_number = 1;
     tasks_given = tasks_done = 0;
@@ -189,11 +194,25 @@ class Slot {
     header.first = number;
     header.count = task->items;
     header.number = task->number;
-    post(header, task->payload);
+    if (task->attachment && reads_host) {
+      header.flags |= FrameHeader::listed;
+      lent_.emplace_back(task->number, task->attachment);
+    }
+    post(header, task->payload, task->attachment);
   }
 
   /// Takes a task back that the worker has not started. False when it has.
-  bool revoke(const Task& task) noexcept { return ends.status.page().revoke(task.number); }
+  bool revoke(const Task& task) noexcept {
+    if (!ends.status.page().revoke(task.number)) return false;
+    give_back(task.number);
+    return true;
+  }
+
+  /// The worker does not read the large parts of that task any more. Else it may, until it has ended: also those of a task
+  /// that is resolved meanwhile, which must not become something else under its hands.
+  void give_back(std::uint64_t number) noexcept {
+    std::erase_if(lent_, [&](const auto& lent) { return lent.first == number; });
+  }
 
   bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }
 
@@ -216,9 +235,10 @@ class Slot {
   }
 
   /// Puts a frame behind those that are to be sent.
-  void post(FrameHeader header, std::shared_ptr<const Bytes> payload) {
-    header.size = payload ? payload->size() : 0;
-    outbox_.push_back({header, std::move(payload), 0});
+  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr) {
+    const bool listed = (header.flags & FrameHeader::listed) != 0;
+    header.size = (payload ? payload->size() : 0) + (!attachment ? 0 : listed ? attachment->list.size() : attachment->size);
+    outbox_.push_back({header, std::move(payload), std::move(attachment), 0});
   }
 
   std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
@@ -233,11 +253,16 @@ class Slot {
       std::array<iovec, 32> parts;
       std::size_t count = 0;
       for (const Outgoing& each : outbox_) {
-        if (count + 2 > parts.size()) break;
-        for (const std::span<const std::byte> part : each.rest()) {
-          if (!part.empty()) parts[count++] = {const_cast<std::byte*>(part.data()), std::min(part.size(), max_transfer / 4)};
-        }
-        if (each.rest()[1].size() > max_transfer / 4 || (ends.output && !setup_sent_)) break;
+        bool whole = true;
+        each.visit_rest([&](std::span<const std::byte> part) {
+          if (part.empty()) return true;
+          whole = count < parts.size() && part.size() <= max_transfer / 4;
+          if (count < parts.size()) {
+            parts[count++] = {const_cast<std::byte*>(part.data()), std::min(part.size(), max_transfer / 4)};
+          }
+          return whole;
+        });
+        if (!whole || (ends.output && !setup_sent_)) break;
       }
       const ssize_t sent =
           retried("writev", [&] { return ::writev(ends.tasks.get(), parts.data(), static_cast<int>(count)); });
@@ -300,13 +325,23 @@ class Slot {
   struct Outgoing {
     FrameHeader header;
     std::shared_ptr<const Bytes> payload;
+    std::shared_ptr<const Attachment> attachment;
     std::size_t sent = 0;
 
-    std::array<std::span<const std::byte>, 2> rest() const noexcept {
-      const auto head = std::as_bytes(std::span(&header, 1));
+    /// What is still to be sent, part after part, as long as visit(part) is true.
+    template <class Visit>
+    void visit_rest(Visit visit) const {
+      std::size_t skip = sent;
+      const auto part = [&](std::span<const std::byte> bytes) {
+        const std::size_t skipped = std::min(skip, bytes.size());
+        skip -= skipped;
+        return visit(bytes.subspan(skipped));
+      };
       const auto body = payload ? payload->view() : std::span<const std::byte>();
-      if (sent < head.size()) return {head.subspan(sent), body};
-      return {std::span<const std::byte>(), body.subspan(sent - head.size())};
+      if (!part(std::as_bytes(std::span(&header, 1)))) return;
+      if (!attachment) return void(part(body));
+      if ((header.flags & FrameHeader::listed) != 0) return void(part(attachment->list.view()) && part(body));
+      each_part(body, attachment->notes.blocks, 0, part);
     }
   };
 
@@ -321,6 +356,7 @@ class Slot {
   Start start_;
   FrameReader reader_;
   std::deque<Outgoing> outbox_;
+  std::vector<std::pair<std::uint64_t, std::shared_ptr<const Attachment>>> lent_;  ///< by claim numbers
   std::uint64_t bytes_sent_ = 0;
   bool setup_sent_ = false;
 };

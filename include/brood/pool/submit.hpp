@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <brood/pool/attachment.hpp>
 #include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/future.hpp>
@@ -47,6 +48,21 @@ void write_argument(Writer& out, From&& from) {
   }
 }
 
+/// The same for a call whose large parts may stay where they are. What was moved in stays there as it is; of what was not, the
+/// value at this moment is meant, so it is copied.
+template <class To, class From>
+void write_argument(Writer& out, AttachmentWriter& large, From&& from) {
+  if constexpr (std::is_same_v<From, To> && is_plain_contiguous<To>) {
+    if (from.size() * sizeof(typename To::value_type) >= block_threshold) {
+      large.notes().copy = false;
+      out.value<To>(from);
+      large.notes().copy = true;
+      return large.take(from);
+    }
+  }
+  write_argument<To>(out, std::forward<From>(from));
+}
+
 template <class Tuple>
 struct WriteArguments;
 template <class... T>
@@ -54,6 +70,10 @@ struct WriteArguments<std::tuple<T...>> {
   template <class... A>
   static void to(Writer& out, A&&... args) {
     (write_argument<T>(out, std::forward<A>(args)), ...);
+  }
+  template <class... A>
+  static void with_large(Writer& out, AttachmentWriter& large, A&&... args) {
+    (write_argument<T>(out, large, std::forward<A>(args)), ...);
   }
 };
 
@@ -126,8 +146,11 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
   task->name = name_of<std::remove_const_t<F>>(f);
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
+  if constexpr (!std::is_void_v<Result>) task->assemble = assemble_of<Result>();
+  AttachmentWriter large;
   Writer out = Writer::of_call();
   out.bytes().reserve(usual_call);
+  if (!dispatcher->policy().runs_inline) out.note_blocks(&large.notes());
   if (options.limits != Limits{} && !dispatcher->policy().runs_inline) {
     task->limited = true;
     write_limits(out, options.limits);
@@ -136,11 +159,18 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
     if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
     out.raw(code_of<&run_call<F, Arguments, Result>>());
     write_callable<F>(out, f);
-    WriteArguments<Arguments>::to(out, std::forward<Args>(args)...);
-    require_size(*dispatcher, task->name, out.size());
+    WriteArguments<Arguments>::with_large(out, large, std::forward<Args>(args)...);
+    task->attachment = large.complete();
     task->kept = out.take_kept();
+    require_size(*dispatcher, task->name, out.size() + (task->attachment ? task->attachment->size : 0));
     task->payload = shared_bytes(std::move(out));
-    dispatcher->enqueue(task, Dispatcher::Caller::leaves);
+    try {
+      dispatcher->enqueue(task, Dispatcher::Caller::leaves);
+    } catch (...) {
+      if (task->id != 0) large.accepted();
+      throw;
+    }
+    large.accepted();
   } else {
     // the state stays here: the snapshot, taken below, has it at the same address
     ClosureCall<F, Arguments> state{f, Arguments(std::forward<Args>(args)...)};

@@ -16,12 +16,15 @@
 
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
+#include <brood/pool/assembly.hpp>
 #include <brood/wire/code_pointer.hpp>
 #include <brood/worker/failure.hpp>
 
 namespace brood::detail {
 
 class Dispatcher;
+class Pull;
+struct Attachment;
 
 /// Results as they arrived: one value, or those of `count` items from `first` on.
 struct ResultBytes {
@@ -99,6 +102,10 @@ struct Task {
   std::uint64_t charged = 0;  ///< bytes that count as pending
   bool delayed = false;       ///< it waits for its next try
   ResultParts results;
+  std::shared_ptr<const Attachment> attachment;  ///< its large parts; null where it has none
+  Assemble assemble = nullptr;     ///< how a large result is put together while it is read; null: as parts
+  std::shared_ptr<Pull> pull;      ///< of a large result: what is read, or was
+  bool pull_refused = false;       ///< its worker was told to send its result through the pipe
   std::string output;  ///< the last that it printed, when that is captured
   std::optional<Failure> failure;
   std::vector<std::function<void()>> callbacks;

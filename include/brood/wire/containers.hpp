@@ -12,6 +12,7 @@
 #include <iterator>
 #include <list>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <type_traits>
@@ -20,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/os/huge_pages.hpp>
 #include <brood/wire/codec.hpp>
 #include <brood/wire/reader.hpp>
 #include <brood/wire/refusal.hpp>
@@ -29,16 +31,63 @@
 
 namespace brood::detail {
 
+/// Whether data of a container that is made with it lies in plain memory, where the kernel can read it for another process.
+template <class Allocator>
+inline constexpr bool in_plain_memory = false;
+template <class T>
+inline constexpr bool in_plain_memory<std::allocator<T>> = true;
+
+/// The elements of a std::vector or std::basic_string that are bulk.
+template <class Container>
+void write_contiguous(Writer& writer, const Container& value) {
+  const std::size_t size = value.size() * sizeof(typename Container::value_type);
+  if constexpr (in_plain_memory<typename Container::allocator_type>) {
+    writer.bulk(value.data(), size);
+  } else {
+    writer.raw(value.data(), size);
+  }
+}
+
+/// Makes room in an empty container for what is about to fill it.
+template <class Container>
+void make_room(Container& container, std::size_t count) {
+  container.reserve(count);
+  prefer_huge_pages(container.data(), count * sizeof(typename Container::value_type));
+}
+
+/// Elements that lie in another process, by way of a small buffer that stays in the cache: so fresh memory is touched once.
+/// (There is no way to make room in a vector without writing to it.)
+template <class Container>
+void append_foreign_block(Reader& reader, Container& out, std::size_t count) {
+  using T = typename Container::value_type;
+  const std::size_t step = std::min(count, sizeof(T) < block_stage_size ? block_stage_size / sizeof(T) : 1);
+  std::allocator<T> allocator;
+  const auto give_back = [&](T* at) { allocator.deallocate(at, step); };
+  const std::unique_ptr<T, decltype(give_back)> stage(allocator.allocate(step), give_back);
+  for (std::size_t done = 0; done < count; done += step) {
+    const std::size_t size = std::min(step, count - done);
+    reader.fetch(done * sizeof(T), {reinterpret_cast<std::byte*>(stage.get()), size * sizeof(T)});
+    out.insert(out.end(), stage.get(), stage.get() + size);
+  }
+  reader.pass_block();
+}
+
 /// A std::vector or std::basic_string of elements that are bulk: one copy, without zeroing the memory first.
 template <class Container>
 Container read_contiguous(Reader& reader) {
   using T = typename Container::value_type;
   const std::size_t count = read_count<T>(reader);
-  const std::byte* bytes = reader.raw(count * sizeof(T)).data();
   Container out;
+  if (reader.at_foreign_block(count * sizeof(T))) {
+    make_room(out, count);
+    append_foreign_block(reader, out, count);
+    return out;
+  }
+  const std::byte* bytes = reader.raw(count * sizeof(T)).data();
   if (count == 0) return out;
   if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(T) == 0) {
     const T* first = reinterpret_cast<const T*>(bytes);
+    make_room(out, count);
     out.assign(first, first + count);
     return out;
   }
@@ -76,7 +125,7 @@ struct BuiltIn<std::basic_string<C, Traits, Allocator>> {
   static constexpr std::size_t min_size() { return sizeof(std::uint64_t); }
   static void write(Writer& writer, const String& value) {
     writer.count(value.size());
-    writer.raw(value.data(), value.size() * sizeof(C));
+    write_contiguous(writer, value);
   }
   static String read(Reader& reader) { return read_contiguous<String>(reader); }
 };
@@ -89,7 +138,7 @@ struct BuiltIn<std::vector<T, Allocator>> {
   static void write(Writer& writer, const Vector& value) {
     if constexpr (detail::bulk<T>()) {
       writer.count(value.size());
-      writer.raw(value.data(), value.size() * sizeof(T));
+      write_contiguous(writer, value);
     } else {
       write_elements(writer, value, value.size());
     }

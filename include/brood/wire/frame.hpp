@@ -7,6 +7,9 @@
 //                    stop     finish and leave
 //   worker → host    hello    once, first, when the worker's start hook has run
 //                    result   the value of a task
+//                    large    a result some of whose bytes lie in the worker's memory still (blocks.hpp); payload: the
+//                             list of blocks, then the other bytes. The worker waits until the host has read them, or says
+//                             that it wants a `result` (status_page.hpp)
 //                    items    results of consecutive items of a chunked task; the last one ends the task, before
 //                             all items are done if the host has halted it, or the worker is full
 //                    failed   the task threw, or could not be decoded; payload: the failure as data
@@ -25,13 +28,15 @@
 
 namespace brood::detail {
 
-enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16, result = 17, items = 18, failed = 19 };
+enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16, result = 17, items = 18, failed = 19, large = 20 };
 
 struct FrameHeader {
   static constexpr std::uint32_t magic_value = 0x646f7262;  // "brod"
   static constexpr std::uint16_t last = 1;                  // flag of `items`: the task is done
   static constexpr std::uint16_t timed = 1;                 // flag of `task`: the start of each item is wanted
   static constexpr std::uint16_t limited = 2;               // flag of `task`: limits of its own are in front of the call
+  static constexpr std::uint16_t listed = 32;               // flag of `task`: large parts are to be read from the host
+  static constexpr std::uint16_t reads_host = 8;            // flag of `hello`: the worker can do that
   static constexpr std::uint16_t full = 4;                  // flag of an answer: the worker has more memory than it may
   static constexpr std::uint16_t parting = 8;               // flag of `task`: the worker leaves when it has answered
   static constexpr std::uint16_t spare = 16;                // flag of `setup`: there is time before the first task

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <brood/core/errors.hpp>
+#include <brood/wire/blocks.hpp>
 
 namespace brood {
 
@@ -22,11 +23,16 @@ class Reader {
 
   explicit Reader(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
 
-  std::size_t remaining() const noexcept { return bytes_.size(); }
+  // internal: a message some of whose bytes lie elsewhere: in this process, or where `source` gets them from
+  Reader(std::span<const std::byte> bytes, std::span<const detail::Block> blocks, detail::BlockSource* source = nullptr) noexcept
+      : bytes_(bytes), blocks_(blocks), source_(source), end_(bytes.size()), elsewhere_(detail::total_size(blocks)) {}
+
+  std::size_t remaining() const noexcept { return bytes_.size() + static_cast<std::size_t>(elsewhere_); }
 
   // internal: the bytes are a call's. What the process that called names may be opened; what a worker names may not.
-  static Reader of_call(std::span<const std::byte> bytes) noexcept {
-    Reader reader(bytes);
+  static Reader of_call(std::span<const std::byte> bytes, std::span<const detail::Block> blocks = {},
+                        detail::BlockSource* source = nullptr) noexcept {
+    Reader reader(bytes, blocks, source);
     reader.is_call_ = true;
     return reader;
   }
@@ -61,7 +67,8 @@ class Reader {
 
   /// The next `size` bytes, borrowed from the message.
   std::span<const std::byte> raw(std::size_t size) {
-    if (size > remaining()) {
+    if (!blocks_.empty() && size > before_block()) return whole_block(size);
+    if (size > bytes_.size()) {
       fail(std::to_string(size) + " bytes wanted, " + std::to_string(remaining()) + " left");
     }
     const auto front = bytes_.first(size);
@@ -73,6 +80,17 @@ class Reader {
   std::string_view text() {
     const auto bytes = raw(count());
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  // internal: whether the next `size` bytes are a block of another process; then fetch() reads parts of them, and
+  // pass_block() goes on behind it
+  bool at_foreign_block(std::size_t size) const noexcept {
+    return source_ != nullptr && !blocks_.empty() && before_block() == 0 && blocks_.front().size == size && size != 0;
+  }
+  void fetch(std::uint64_t from, std::span<std::byte> target) { source_->read(blocks_.front().address + from, target); }
+  void pass_block() noexcept {
+    elsewhere_ -= blocks_.front().size;
+    blocks_ = blocks_.subspan(1);
   }
 
   /// A value of any serializable type. Throws SerializationError if the bytes are not one. Complexity: linear in the
@@ -115,9 +133,28 @@ class Reader {
       return std::is_same_v<T, bool>;
   }();
 
+  /// How many bytes of the message are in front of the next block.
+  std::size_t before_block() const noexcept {
+    return static_cast<std::size_t>(blocks_.front().offset) - (end_ - bytes_.size());
+  }
+
+  /// Reads can't go past the border of a block.
+  std::span<const std::byte> whole_block(std::size_t size) {
+    if (before_block() != 0 || blocks_.front().size != size || source_ != nullptr) {
+      fail(std::to_string(size) + " bytes wanted, where others begin that lie elsewhere");
+    }
+    const auto whole = blocks_.front().view();
+    pass_block();
+    return whole;
+  }
+
   static constexpr std::size_t max_empty_elements = std::size_t{1} << 20;
 
   std::span<const std::byte> bytes_;
+  std::span<const detail::Block> blocks_;  ///< those that are not read yet
+  detail::BlockSource* source_ = nullptr;
+  std::size_t end_ = 0;
+  std::uint64_t elsewhere_ = 0;  ///< bytes in blocks_
   int depth_ = 0;
   bool is_call_ = false;
 };

@@ -35,8 +35,10 @@ void Writer::value(const T& value) {
     constexpr detail::Way way = detail::way_of<T>();
     if constexpr (way == serializer) {
       const Nested nested(*this);
+      const Copied copied(*this);
       Serializer<T>::write(*this, value);
     } else if constexpr (way == archive) {
+      const Copied copied(*this);
       detail::write_by_archive(*this, value);
     } else if constexpr (way == built_in) {
       detail::BuiltIn<T>::write(*this, value);

@@ -16,6 +16,9 @@
 // same operation tells it which item was the last to start, and no other starts after it. So a kill for an item that has
 // passed its deadline can't hit the item behind it.
 //
+// Large results. The worker says where its result lies and waits; the word `transfer` is how the host tells it that the
+// result was read, or is wanted through the pipe.
+//
 // Crashes. Behind the page proper is room for what a handler notes when the worker crashes.
 //
 // The host treats all of it as a stranger's bytes: each word is read once and checked.
@@ -42,6 +45,7 @@ struct StatusPage {
   static constexpr std::uint64_t halted_bit = std::uint64_t{1} << 63;
   static constexpr std::uint64_t in_start_hook = ~std::uint64_t{0};
 
+  enum class Transfer : std::uint32_t { idle = 0, offered = 1, taken = 2, refused = 3 };
   enum class Claim : std::uint64_t { offered = 0, claimed = 1, revoked = 2 };
 
   std::atomic<std::uint64_t> task{0};           ///< the task that runs, 0 between tasks
@@ -54,6 +58,7 @@ struct StatusPage {
   std::atomic<std::uint64_t> start_step{0};
   std::atomic<std::uint64_t> cpu_end_s{0};      ///< the CPU time of the process at which its limit ends it; 0: none
   std::atomic<std::uint64_t> cpu_share_s{0};    ///< the limit of which that is the end
+  std::atomic<std::uint32_t> transfer{0};       ///< a Transfer; the worker sleeps on it
   alignas(64) std::array<std::atomic<std::uint64_t>, claim_count> claims{};
 
   static constexpr std::uint64_t claim_word(std::uint64_t number, Claim claim) noexcept {

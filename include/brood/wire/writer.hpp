@@ -15,6 +15,7 @@
 
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
+#include <brood/wire/blocks.hpp>
 
 namespace brood {
 
@@ -44,6 +45,16 @@ class Writer {
   void raw(const void* data, std::size_t size) { bytes_.append(data, size); }
 
   void raw(const detail::Bytes& bytes) { raw(bytes.data(), bytes.size()); }
+
+  // internal: bytes of an object that lives until the message was sent, where the message's owner has called note_blocks();
+  // then a large one is not copied
+  void bulk(const void* data, std::size_t size) {
+    if (notes_ != nullptr && size >= detail::block_threshold) {
+      notes_->add(bytes_.size() - notes_from_, data, size);
+    } else {
+      raw(data, size);
+    }
+  }
 
   /// A count, then that many bytes.
   void text(std::string_view value) {
@@ -83,6 +94,26 @@ class Writer {
     Writer& writer_;
   };
 
+  // internal: for as long as it lives, everything is copied: code of the user may write what it made a moment ago
+  class Copied {
+   public:
+    explicit Copied(Writer& writer) noexcept : writer_(writer), notes_(std::exchange(writer.notes_, nullptr)) {}
+    Copied(const Copied&) = delete;
+    Copied& operator=(const Copied&) = delete;
+    ~Copied() { writer_.notes_ = notes_; }
+
+   private:
+    Writer& writer_;
+    detail::BlockNotes* notes_;
+  };
+
+  // internal: large arrays of numbers may stay where they are from here on; null ends that. Offsets count from here as well
+  void note_blocks(detail::BlockNotes* notes) noexcept {
+    notes_ = notes;
+    notes_from_ = bytes_.size();
+  }
+  const detail::BlockNotes* notes() const noexcept { return notes_; }
+
   std::size_t size() const noexcept { return bytes_.size(); }
   std::span<const std::byte> view() const noexcept { return bytes_.view(); }
 
@@ -104,6 +135,8 @@ class Writer {
   detail::Bytes bytes_;
   std::vector<std::shared_ptr<const void>> kept_;
   bool is_call_ = false;
+  detail::BlockNotes* notes_ = nullptr;
+  std::size_t notes_from_ = 0;
   int depth_ = 0;
 };
 

@@ -10,8 +10,10 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <new>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -203,24 +205,65 @@ struct ReadTuple<std::tuple<>> {
   static std::tuple<> from(Reader&) { return {}; }
 };
 
+/// What a call returns. It lives until its large parts were sent, longer than the arguments.
+template <class Result>
+class Returned {
+ public:
+  Returned() = default;
+  Returned(const Returned&) = delete;
+  Returned& operator=(const Returned&) = delete;
+  ~Returned() {
+    if (there_) value().~Result();
+  }
+
+  template <class F, class Tuple>
+  const Result& from(F& f, Tuple&& arguments) {
+    ::new (static_cast<void*>(room_)) Result(std::apply(f, std::move(arguments)));
+    there_ = true;
+    return value();
+  }
+
+ private:
+  Result& value() noexcept { return *std::launder(reinterpret_cast<Result*>(room_)); }
+
+  alignas(Result) std::byte room_[sizeof(Result)];
+  bool there_ = false;
+};
+template <>
+class Returned<void> {};
+
 /// Calls, and writes what comes back.
 template <class Result, class F, class Tuple>
-void invoke_into(Writer& out, F& f, Tuple&& arguments) {
+void invoke_into(Writer& out, Returned<Result>& returned, F& f, Tuple&& arguments) {
   if constexpr (std::is_void_v<Result>) {
     std::apply(f, std::move(arguments));
   } else {
-    out.value<Result>(std::apply(f, std::move(arguments)));
+    out.value<Result>(returned.from(f, std::move(arguments)));
   }
+}
+template <class Result, class F, class Tuple>
+void invoke_into(Writer& out, F& f, Tuple&& arguments) {
+  Returned<Result> returned;
+  invoke_into(out, returned, f, std::move(arguments));
+}
+
+/// Sends a result that has large parts; the worker sends any other when the thunk has returned.
+inline void send_large(TaskContext& context, Writer& out) {
+  if (out.notes() != nullptr && !out.notes()->blocks.empty()) context.sender->send_result(out);
 }
 
 /// The thunk of a single call.
 template <class F, class Arguments, class Result>
 void run_call(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
-  F f = read_callable<F>(in);
-  Arguments arguments = ReadTuple<Arguments>::from(in);
-  in.finish();
-  invoke_into<Result>(out, f, std::move(arguments));
+  Returned<Result> returned;
+  {
+    F f = read_callable<F>(in);
+    Arguments arguments = ReadTuple<Arguments>::from(in);
+    in.finish();
+    invoke_into(out, returned, f, std::move(arguments));
+  }
+  send_large(context, out);
 }
 
 /// A call that stays where it is made.
@@ -236,7 +279,9 @@ void run_closure(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
   in.finish();
   auto& call = *static_cast<ClosureCall<F, Arguments>*>(const_cast<void*>(context.snapshot));
-  invoke_into<Result>(out, call.f, std::move(call.arguments));
+  Returned<Result> returned;
+  invoke_into(out, returned, call.f, std::move(call.arguments));
+  send_large(context, out);
 }
 
 }  // namespace brood::detail

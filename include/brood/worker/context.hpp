@@ -15,6 +15,9 @@
 #include <brood/wire/status_page.hpp>
 
 namespace brood {
+
+class Writer;
+
 namespace detail {
 
 /// A Preload that stands ready.
@@ -37,6 +40,15 @@ class ItemSink {
   ~ItemSink() = default;
 };
 
+/// Sends a result whose large parts are still where the task left them. When it returns they may go.
+class ResultSender {
+ public:
+  virtual void send_result(Writer& out) = 0;
+
+ protected:
+  ~ResultSender() = default;
+};
+
 /// What a task may know of where it runs. A task's code may live in a shared library that has its own copy of the
 /// library's variables, so this travels as an argument and is installed by the task itself.
 struct TaskContext {
@@ -46,6 +58,7 @@ struct TaskContext {
   const std::vector<PreloadedObject>* preloaded = nullptr;  ///< null under InlinePolicy
   const void* snapshot = nullptr;  ///< a closure's state, inherited from the host as it was at the call
   ItemSink* items = nullptr;
+  ResultSender* sender = nullptr;  ///< of a single call
   std::uint64_t max_result_bytes = ~std::uint64_t{0};
 };
 

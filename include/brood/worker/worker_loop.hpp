@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -21,14 +22,17 @@
 #include <brood/os/own_process.hpp>
 #include <brood/os/pipe.hpp>
 #include <brood/os/process.hpp>
+#include <brood/wire/block_list.hpp>
 #include <brood/wire/code_pointer.hpp>
 #include <brood/wire/frame.hpp>
 #include <brood/wire/status_page.hpp>
 #include <brood/worker/call.hpp>
 #include <brood/worker/context.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/host_memory.hpp>
 #include <brood/worker/item_log.hpp>
 #include <brood/worker/items.hpp>
+#include <brood/worker/large_result.hpp>
 #include <brood/worker/leave.hpp>
 #include <brood/worker/limits.hpp>
 #include <brood/worker/redirect.hpp>
@@ -53,6 +57,9 @@ struct WorkerSetup {
   bool leads_group = false;
   bool backtraces = false;
   bool discards_output = false;
+  std::int32_t host = 0;               ///< the host's process, a word of its memory, and what is in it
+  std::uint64_t word_address = 0;
+  std::uint64_t word = 0;
 
   void write(Writer& out) const {
     out.number(max_message_bytes);
@@ -64,6 +71,9 @@ struct WorkerSetup {
     write_limits(out, limits);
     out.number(memory_limit);
     out.number(leads_group);
+    out.number(host);
+    out.number(word_address);
+    out.number(word);
     const std::vector<ExceptionType> types = ExceptionRegistry::instance().all();
     out.count(types.size());
     for (const ExceptionType& type : types) {
@@ -83,6 +93,9 @@ struct WorkerSetup {
     setup.limits = read_limits(in);
     setup.memory_limit = in.number<std::uint64_t>();
     setup.leads_group = in.number<bool>();
+    setup.host = in.number<std::int32_t>();
+    setup.word_address = in.number<std::uint64_t>();
+    setup.word = in.number<std::uint64_t>();
     for (std::size_t left = in.count(); left != 0; --left) {
       ExceptionType type;
       type.name = in.text();
@@ -172,6 +185,9 @@ class WorkerLoop {
       limit(setup.limits);
       if (run_hooks(setup)) flush_output(false);  // what they have printed is no task's
       memory_.set_limit(setup.memory_limit);
+      host_.pid = setup.host;
+      host_.address = setup.word_address;
+      host_.word = setup.word;
     } catch (const abi::__forced_unwind&) {
       throw;
     } catch (...) {
@@ -183,6 +199,8 @@ class WorkerLoop {
     FrameHeader hello;
     hello.type = FrameType::hello;
     hello.number = static_cast<std::uint64_t>(pid_);
+    reads_host_ = host_.readable();
+    if (reads_host_) hello.flags = FrameHeader::reads_host;
     send(bytes, hello);
     if ((frame.header.flags & FrameHeader::spare) != 0) rehearse();
   }
@@ -240,6 +258,10 @@ class WorkerLoop {
 
   void run_task(Frame& frame) {
     const FrameHeader& task = frame.header;
+    if ((task.flags & FrameHeader::listed) != 0) {
+      if (!reads_host_) return;  // the host takes it back when it reads our hello
+      if (!host_.readable()) leave(0);  // a task has given up the right to: not started, it runs in another worker
+    }
     StatusPage& page = status_.page();
     const std::uint64_t started = monotonic_ns();
     page.items_started.store(0, std::memory_order_relaxed);
@@ -259,9 +281,16 @@ class WorkerLoop {
     context_.items = &log;
     Writer out;
     begin_frame(out.bytes());
+    BlockNotes notes;
+    LargeResult large(page, results_.get(), identity_, [&](Writer& from) { return result_header(task, started, from); });
+    context_.sender = &large;
+    if (task.count == 0) out.note_blocks(&notes);
     bool failed = true;
     try {
-      Reader in = Reader::of_call(frame.payload.view());
+      Reader all(frame.payload.view());
+      std::vector<Block> blocks;
+      if ((task.flags & FrameHeader::listed) != 0) blocks = read_blocks(all);
+      Reader in = Reader::of_call(all.raw(all.remaining()), blocks, &host_);
       if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
       const auto thunk = reinterpret_cast<Thunk>(read_code(in));
       thunk(context_, in, out);
@@ -270,10 +299,10 @@ class WorkerLoop {
       throw;  // pthread_exit: the worker ends
     } catch (...) {
       if (!own_.same()) ::_exit(0);
-      fail(task, started, [](Writer& why) { write_current_failure(why); });
+      if (!large.sent()) fail(task, started, [](Writer& why) { write_current_failure(why); });
     }
     if (!own_.same()) ::_exit(0);  // the task forked, and the child has come back here: its twin answers
-    if (!failed) answer(task, started, out, log);
+    if (!failed && !large.sent()) answer(task, started, out, log);
     frame.payload = Bytes();
     page.task.store(0, std::memory_order_release);
     if ((task.flags & FrameHeader::parting) != 0) stopped_ = true;
@@ -282,16 +311,32 @@ class WorkerLoop {
   void answer(const FrameHeader& task, std::uint64_t started, Writer& out, ItemLog& log) {
     flush_output(false);  // what a task printed is there when its result is, and no later crash takes it along
     if (task.count != 0) return log.end(started);
-    if (out.size() - sizeof(FrameHeader) > context_.max_result_bytes) {
-      const std::uint64_t size = out.size() - sizeof(FrameHeader);
+    const std::uint64_t size = size_of(out);
+    if (size > context_.max_result_bytes) {
       return fail(task, started, [&](Writer& why) { write_too_large(why, size, context_.max_result_bytes); });
     }
+    send(out.bytes(), answer_header(FrameType::result, task, started));
+  }
+
+  static std::uint64_t size_of(const Writer& out) noexcept {
+    return out.size() - sizeof(FrameHeader) + (out.notes() != nullptr ? total_size(out.notes()->blocks) : 0);
+  }
+
+  /// A result is about to be sent from inside of its task. Nothing when it is too large: that is said when the task is done.
+  std::optional<FrameHeader> result_header(const FrameHeader& task, std::uint64_t started, const Writer& out) {
+    if (!own_.same()) ::_exit(0);
+    if (size_of(out) > context_.max_result_bytes) return std::nullopt;
+    flush_output(false);
+    return answer_header(FrameType::result, task, started);
+  }
+
+  FrameHeader answer_header(FrameType type, const FrameHeader& task, std::uint64_t started) {
     FrameHeader header;
-    header.type = FrameType::result;
+    header.type = type;
     header.flags = memory_.full() ? FrameHeader::full : 0;
     header.task = task.task;
     header.number = monotonic_ns() - started;
-    send(out.bytes(), header);
+    return header;
   }
 
   template <class WriteWhy>
@@ -301,12 +346,7 @@ class WorkerLoop {
     Writer out;
     begin_frame(out.bytes());
     write_why(out);
-    FrameHeader header;
-    header.type = FrameType::failed;
-    header.flags = memory_.full() ? FrameHeader::full : 0;
-    header.task = task.task;
-    header.number = monotonic_ns() - started;
-    send(out.bytes(), header);
+    send(out.bytes(), answer_header(FrameType::failed, task, started));
   }
 
   void send(Bytes& bytes, const FrameHeader& header) {
@@ -325,6 +365,8 @@ class WorkerLoop {
   TaskContext context_;
   FrameReader reader_;
   MemoryWatch memory_;
+  HostMemory host_;
+  bool reads_host_ = false;
   bool address_space_limited_ = false;
   bool stopped_ = false;
 };
