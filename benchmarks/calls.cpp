@@ -106,9 +106,11 @@ void outstanding(Row& row, Size size) {
     }))};
   });
   row.peer("multiprocessing.Pool, fork", script("multiprocessing_pool", {"fork", "outstanding"}), request, rate);
-  row.peer("ProcessPoolExecutor, fork", script("executor", {"fork", "outstanding"}), request, rate);
-  if (size == Size::full) row.peer("joblib's loky", script("loky_executor", {"outstanding"}), request, rate);
-  row.run(pick(size, 1, 3, 7));
+  const int fewer = tasks / 4;  // these are slow, and no faster with more
+  row.peer("ProcessPoolExecutor, fork, 5,000", script("executor", {"fork", "outstanding"}), std::to_string(fewer),
+           per_second(fewer));
+  row.peer("joblib's loky, 5,000", script("loky_executor", {"outstanding"}), std::to_string(fewer), per_second(fewer));
+  row.run(pick(size, 1, 3, 5));
   row.mark_value("20,000 outstanding futures, 2 workers", "brood", false, 300'000);
   row.mark_ratio("20,000 outstanding futures against Pool.apply_async", "brood", pool_apply, false, 20);
 }

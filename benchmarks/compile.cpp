@@ -32,7 +32,7 @@ double compile_ms(const std::string& file, const std::string& optimise) {
 void compile(Row& row, Size size) {
   row.limit("<future> <thread> <vector> <string> <map>, -O0", [] { return Samples{compile_ms("standard.cpp", "-O0")}; });
   row.brood("brood.hpp and three submits, -O0", [] { return Samples{compile_ms("three_submits.cpp", "-O0")}; });
-  row.run(pick(size, 1, 2, 5));
+  row.run(pick(size, 1, 1, 2));
   row.mark_ratio("a file with brood.hpp and three submits against standard headers, -O0", "brood.hpp and three submits, -O0",
                  "<future> <thread> <vector> <string> <map>, -O0", true, 2.5);
 }

@@ -25,6 +25,8 @@ def read_rows(path):
 
 
 def number(value):
+    if value >= 0.9995e9:
+        return f"{value / 1e9:.3g} G"
     if value >= 1e6:
         return f"{value / 1e6:.3g} M"
     if value >= 1000:
