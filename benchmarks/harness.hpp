@@ -147,6 +147,18 @@ class Row {
     }
   }
 
+  /// Of the contestants with this name, whatever they vary: the largest median against the smallest.
+  void mark_spread(std::string what, std::string_view name, double bound) {
+    double least = 0;
+    double most = 0;
+    for (const Contestant& contestant : contestants_) {
+      if (contestant.name != name) continue;
+      least = least == 0 ? median(contestant) : std::min(least, median(contestant));
+      most = std::max(most, median(contestant));
+    }
+    if (least > 0) marks_.push_back({std::move(what), most / least, "x", true, bound});
+  }
+
   static double median(const Contestant& contestant) { return contestant.samples[contestant.samples.size() / 2]; }
   /// What 99 of 100 samples are better than.
   double p99(const Contestant& contestant) const {

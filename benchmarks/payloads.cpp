@@ -133,12 +133,52 @@ void run_payload(Row& row, Size size, bool result) {
 void result(Row& row, Size size) { run_payload(row, size, true); }
 void argument(Row& row, Size size) { run_payload(row, size, false); }
 
+#if __has_include(<brood/wire/shared_array.hpp>)
+// ---- shared memory -------------------------------------------------------------------------------------------------------
+
+double take_shared(brood::SharedArray<const double> values) { return values.front() + values.back(); }
+void give_shared(brood::SharedArray<double> values) { values.front() = values.back() = 2.0; }
+
+void shared(Row& row, Size size) {
+  std::vector<std::size_t> sizes{mib, 8 * mib, 64 * mib, 256 * mib};
+  if (size == Size::smoke) sizes = {64 << 10, mib};
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 1});
+  for (const std::size_t bytes : sizes) {
+    const auto x = static_cast<double>(bytes);
+    const brood::SharedArray<double> array(Values(bytes / sizeof(double), 1.0));
+    const auto times = [](double us) { return Samples{us}; };
+    row.brood("SharedArray, read by the task", [=, &pool] {
+      Samples samples;
+      for (int n = 0; n < 20; ++n) samples.push_back(to_us(timed([&] { pool.submit(take_shared, array).get(); })));
+      return samples;
+    }, x);
+    row.brood("SharedArray, written by the task", [=, &pool] {
+      Samples samples;
+      for (int n = 0; n < 20; ++n) samples.push_back(to_us(timed([&] { pool.submit(give_shared, array).get(); })));
+      if (array.front() != 2.0) throw std::runtime_error("another array");
+      return samples;
+    }, x);
+    row.brood("std::vector, moved in", [=, &pool] {
+      Values values(bytes / sizeof(double), 1.0);
+      return times(to_us(timed([&] { pool.submit(take, std::move(values)).get(); })));
+    }, x);
+  }
+  row.run(pick(size, 1, 3, 7));
+  for (const char* name : {"SharedArray, read by the task", "SharedArray, written by the task"}) {
+    row.mark_spread(std::string(name) + ": the slowest size against the fastest", name, 2);
+  }
+}
+#endif
+
 }  // namespace
 
 int main(int argc, char** argv) {
   brood::init(argc, argv);
   return run_all(argc, argv, {
-      {"result", result, "std::vector<double> as the result of a task, by its size", "GiB/s", Better::more, "bytes"},
-      {"argument", argument, "std::vector<double> as the argument of a task, moved in, by its size", "GiB/s", Better::more, "bytes"},
+      {"result", result, "std::vector<double> as a result, by its size", "GiB/s", Better::more, "bytes"},
+      {"argument", argument, "std::vector<double> as an argument, moved in, by its size", "GiB/s", Better::more, "bytes"},
+#if __has_include(<brood/wire/shared_array.hpp>)
+      {"shared", shared, "a call with an array of doubles, by its size", "us", Better::less, "bytes"},
+#endif
   });
 }

@@ -253,6 +253,7 @@ class Plots:
             self.lines(axes, row, "A fresh worker: request to first result", "touched memory in the host", {
                 "raw fork": (LIMIT, "--", "o"), "raw vfork+exec": (LIMIT, ":", "s"), "raw fork server": (LIMIT, "-", "^"),
                 "ForkPolicy": (BROOD, "--", "o"), "SpawnPolicy": (BROOD, ":", "s"), "ForkServerPolicy": (BROOD, "-", "^"),
+                "ForkServerPolicy, a spare": (BROOD, "-.", "v"),
             }, levels.index)
             self.save(figure, "starts_by_memory")
         self.bar_panels("starts", [
@@ -282,6 +283,21 @@ class Plots:
         figure.subplots_adjust(hspace=0.34)
         self.save(figure, "payloads")
 
+    def shared(self):
+        row = self.rows.get("shared")
+        if row is None:
+            return
+        figure, axes = self.pyplot.subplots(figsize=(7.0, 4.0))
+        xs = sorted({each["x"] for each in row["contestants"]})
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_minor_locator(self.ticker.NullLocator())
+        axes.set_xticks(xs, [size(x, "bytes") for x in xs])
+        self.lines(axes, row, "A call with an array of doubles", "size", {
+            "SharedArray, read by the task": (BROOD, "-", "o"), "SharedArray, written by the task": (BROOD, "--", "^"),
+            "std::vector, moved in": (BROOD, ":", "s"),
+        })
+        self.save(figure, "shared")
+
     def scale(self):
         self.bar_panels("scale", [
             ("idle_memory", "Private memory of an idle worker"),
@@ -295,6 +311,7 @@ class Plots:
         self.calls()
         self.starts()
         self.payloads()
+        self.shared()
         self.scale()
 
 

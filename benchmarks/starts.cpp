@@ -101,6 +101,26 @@ double raw_fork_server(const RawForkServer& server) {
   return ns;
 }
 
+template <class Options>
+concept HasSpares = requires(Options& options) { options.spares; };
+
+template <class Options>
+Options with_spare(Options options) {
+  if constexpr (HasSpares<Options>) options.spares = 1;
+  return options;
+}
+
+/// From the request to the first result of a worker that was up before it was asked for.
+template <class Pool>
+double first_result_of_spare(Pool& pool) {
+  const auto up = [](const auto& stats) {
+    if constexpr (requires { stats.spares; }) return stats.spares != 0;
+    return true;
+  };
+  while (!up(pool.stats())) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  return timed([&] { pool.submit([] {}).get(); });
+}
+
 /// The contestants of `start` within one host, by name.
 class Starter {
  public:
@@ -111,6 +131,7 @@ class Starter {
     if (name == "ForkPolicy") return first_result(fork_, [] {});
     if (name == "SpawnPolicy") return first_result(spawn_, [] {});
     if (name == "ForkServerPolicy") return first_result(server_, [] {});
+    if (name == "spare") return first_result_of_spare(spare_);
     throw std::runtime_error("no such contestant");
   }
 
@@ -126,6 +147,7 @@ class Starter {
   brood::Pool<brood::ForkPolicy> fork_{options()};
   brood::Pool<brood::SpawnPolicy> spawn_{options()};
   brood::Pool<brood::ForkServerPolicy<>> server_{options()};
+  brood::Pool<brood::ForkServerPolicy<>> spare_{with_spare(options())};
 };
 
 /// This program as a host with so much memory: a peer that is told the contestant and a number.
@@ -160,6 +182,7 @@ void start(Row& row, Size size) {
                               {Kind::limit, "raw fork server", "fork-server"},
                               {Kind::limit, "raw vfork+exec", "vfork+exec"},
                               {Kind::brood, "ForkServerPolicy", "ForkServerPolicy"},
+                              {Kind::brood, "ForkServerPolicy, a spare", "spare"},
                               {Kind::brood, "SpawnPolicy", "SpawnPolicy"},
                               {Kind::brood, "ForkPolicy", "ForkPolicy"}};
   std::vector<int> levels{0, 256, 1024, 4096};
@@ -172,6 +195,7 @@ void start(Row& row, Size size) {
     hosts[mib] = host;
   }
   for (const Variant& each : variants) {
+    if (!HasSpares<brood::PoolOptions> && std::string_view(each.name) == "spare") continue;
     for (const int mib : levels) {
       const bool slow = mib >= 1024 && std::string_view(each.title).find("ork") != std::string::npos &&
                         std::string_view(each.title).find("erver") == std::string::npos;
@@ -189,6 +213,7 @@ void start(Row& row, Size size) {
   }
   row.run(pick(size, 1, 5, 15));
   row.mark_ratio("ForkServerPolicy against a raw fork server", "ForkServerPolicy", "raw fork server", true, 1.3);
+  row.mark_ratio("ForkServerPolicy with a spare against one without", "ForkServerPolicy, a spare", "ForkServerPolicy", true, 0.25);
   for (const int mib : levels) {
     if (mib == 0) continue;
     row.mark_ratio("ForkServerPolicy, a host of " + std::to_string(mib) + " MiB against an empty one", "ForkServerPolicy",
