@@ -309,19 +309,32 @@ TEST_CASE_TEMPLATE("workers have the host's folder and umask", Policy, WORKER_PO
   ::umask(before);
 }
 
+namespace {
+
+// a library that seeds itself anew in each child, as those of cryptography do
+std::uint64_t draw_from_system() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+std::uint64_t seed_of_process = draw_from_system();
+const bool seeds_anew = ::pthread_atfork(nullptr, nullptr, [] { seed_of_process = draw_from_system(); }) == 0;
+
+/// From the system, and from that library.
+std::vector<std::uint64_t> draw() { return {draw_from_system(), seed_of_process}; }
+
+}  // namespace
+
 TEST_CASE_TEMPLATE("workers draw different random numbers", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
+  REQUIRE(seeds_anew);
+  constexpr std::size_t workers = 40;
   brood::Pool<Policy> pool({.workers = 2, .tasks_per_worker = 1});
   std::set<std::uint64_t> drawn;
-  for (const auto each : pool.map(
-           [](int) {
-             std::random_device device;
-             return std::uint64_t{device()} << 32 | device();
-           },
-           std::vector<int>(20))) {
-    drawn.insert(each);
+  for (std::size_t n = 0; n < workers; ++n) {
+    for (const std::uint64_t each : pool.submit(&draw).get()) drawn.insert(each);
   }
-  CHECK(drawn.size() == 20);
+  CHECK(pool.stats().workers_started >= workers);
+  CHECK(drawn.size() == 2 * workers);
 }
 
 TEST_CASE_TEMPLATE("a timer that interrupts the host's system calls disturbs nothing", Policy, WORKER_POLICIES) {
