@@ -83,7 +83,7 @@ class Leftovers {
     found.insert("umask " + std::to_string(mask));
     for (int each = 0; each < static_cast<int>(RLIMIT_NLIMITS); ++each) {
       rlimit limit{};
-      if (::getrlimit(static_cast<__rlimit_resource_t>(each), &limit) != 0) continue;
+      if (::getrlimit(each, &limit) != 0) continue;
       found.insert("limit " + std::to_string(each) + " (of setrlimit): " + std::to_string(limit.rlim_cur) + ", " +
                    std::to_string(limit.rlim_max));
     }

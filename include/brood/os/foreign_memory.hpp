@@ -29,7 +29,7 @@ namespace brood::detail {
 inline int read_memory_of(pid_t pid, std::uint64_t address, std::span<std::byte> target) noexcept {
   while (!target.empty()) {
     iovec into{target.data(), target.size()};
-    iovec from{reinterpret_cast<void*>(static_cast<std::uintptr_t>(address)), target.size()};
+    iovec from{reinterpret_cast<void*>(address), target.size()};
     const ssize_t count = retried("process_vm_readv", [&] { return ::process_vm_readv(pid, &into, 1, &from, 1, 0); });
     if (count < 0) return errno;
     if (count == 0) return EFAULT;

@@ -109,7 +109,7 @@ class Map {
     std::optional<std::uint64_t> left;
     if constexpr (std::ranges::sized_range<Range>) {
       left = std::ranges::size(range_);
-      results_.reserve(static_cast<std::size_t>(*left));
+      results_.reserve(*left);
     }
     auto it = std::ranges::begin(range_);
     const auto end = std::ranges::end(range_);

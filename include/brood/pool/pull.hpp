@@ -95,7 +95,7 @@ class Pull {
       if (left == 0) return State::going;
       if (done_ == 0) {
         address_ = message_.blocks[at_].address;  // the assembly may put its own there
-        assembly_->begin(static_cast<std::size_t>(message_.blocks[at_].size));
+        assembly_->begin(message_.blocks[at_].size);
       }
       const std::uint64_t rest = message_.blocks[at_].size - done_;
       const std::span<std::byte> room = assembly_->room(stage, static_cast<std::size_t>(rest));

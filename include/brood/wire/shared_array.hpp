@@ -244,7 +244,7 @@ struct Serializer<SharedArray<T>> {
 
   static SharedArray<T> read(Reader& reader) {
     SharedArray<T> array;
-    const auto count = static_cast<std::size_t>(reader.number<std::uint64_t>());
+    const auto count = reader.number<std::uint64_t>();
     if (count == 0) return array;
     detail::MemoryAddress address;
     address.process = reader.number<pid_t>();
