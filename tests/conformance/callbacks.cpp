@@ -404,7 +404,7 @@ TEST_CASE_TEMPLATE("an on_worker_start may make a pool, and throw what is no exc
   CHECK_THROWS_WITH_AS(static_cast<void>(future.get()), doctest::Contains("int"), brood::LaunchError);
 }
 
-TEST_CASE("an on_worker_start that uses the pool it has inherited: WrongProcess") {
+TEST_CASE("an on_worker_start that uses the pool it has inherited under ForkPolicy: WrongProcess") {
   const support::Leftovers audit;
   static brood::Pool<brood::ForkPolicy>* inherited = nullptr;
   std::unique_ptr<brood::Pool<brood::ForkPolicy>> first;
