@@ -133,7 +133,6 @@ void run_payload(Row& row, Size size, bool result) {
 void result(Row& row, Size size) { run_payload(row, size, true); }
 void argument(Row& row, Size size) { run_payload(row, size, false); }
 
-#if __has_include(<brood/wire/shared_array.hpp>)
 // ---- shared memory -------------------------------------------------------------------------------------------------------
 
 double take_shared(brood::SharedArray<const double> values) { return values.front() + values.back(); }
@@ -168,7 +167,6 @@ void shared(Row& row, Size size) {
     row.mark_spread(std::string(name) + ": the slowest size against the fastest", name, 2);
   }
 }
-#endif
 
 }  // namespace
 
@@ -177,8 +175,6 @@ int main(int argc, char** argv) {
   return run_all(argc, argv, {
       {"result", result, "std::vector<double> as a result, by its size", "GiB/s", Better::more, "bytes"},
       {"argument", argument, "std::vector<double> as an argument, moved in, by its size", "GiB/s", Better::more, "bytes"},
-#if __has_include(<brood/wire/shared_array.hpp>)
       {"shared", shared, "a call with an array of doubles, by its size", "us", Better::less, "bytes"},
-#endif
   });
 }

@@ -101,23 +101,15 @@ double raw_fork_server(const RawForkServer& server) {
   return ns;
 }
 
-template <class Options>
-concept HasSpares = requires(Options& options) { options.spares; };
-
-template <class Options>
-Options with_spare(Options options) {
-  if constexpr (HasSpares<Options>) options.spares = 1;
+brood::PoolOptions with_spare(brood::PoolOptions options) {
+  options.spares = 1;
   return options;
 }
 
 /// From the request to the first result of a worker that was up before it was asked for.
 template <class Pool>
 double first_result_of_spare(Pool& pool) {
-  const auto up = [](const auto& stats) {
-    if constexpr (requires { stats.spares; }) return stats.spares != 0;
-    return true;
-  };
-  while (!up(pool.stats())) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  while (pool.stats().spares == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
   return timed([&] { pool.submit([] {}).get(); });
 }
 
@@ -195,7 +187,6 @@ void start(Row& row, Size size) {
     hosts[mib] = host;
   }
   for (const Variant& each : variants) {
-    if (!HasSpares<brood::PoolOptions> && std::string_view(each.name) == "spare") continue;
     for (const int mib : levels) {
       const bool slow = mib >= 1024 && std::string_view(each.title).find("ork") != std::string::npos &&
                         std::string_view(each.title).find("erver") == std::string::npos;
