@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -473,4 +474,41 @@ TEST_CASE_TEMPLATE("a worker that the kernel killed for its memory is told as su
   // the next kill is nobody's fault but the killer's
   const brood::Failure killed = failure_of(pool.submit(&causes::raise_one, SIGKILL));
   CHECK_FALSE(killed.out_of_memory());
+}
+
+TEST_CASE_TEMPLATE("a worker with a high oom_score_adj is what the kernel kills, not its larger host", Policy, WORKER_POLICIES) {
+  const Leftovers audit;
+  const MemoryGroup group;
+  if (!group || support::has_sanitizer) {
+    MESSAGE("SKIPPED: no memory cgroup can be made here, or AddressSanitizer's shadow does not fit it");
+    return;
+  }
+  // host, server and workers share the group
+  const auto run_host = [&](std::optional<int> score, int rounds) {
+    return support::run_in_child([&, score, rounds]() -> int {
+      if (!MemoryGroup::put(group.processes(), std::to_string(::getpid()))) return 10;
+      brood::PoolOptions options;
+      options.workers = 1;
+      options.limits.oom_score_adj = score;
+      brood::Pool<Policy> pool(options);
+      if (pool.submit(&add_one, 1).get() != 2) return 11;
+      const std::vector<char> large(std::size_t{40} << 20, 'x');  // more than any worker will have
+      for (int round = 0; round < rounds; ++round) {
+        const auto outcome = pool.submit([] {
+          std::vector<std::vector<char>> held;
+          for (int n = 0; n < 256; ++n) held.emplace_back(std::size_t{1} << 20, static_cast<char>(n + 1));
+          return static_cast<int>(held.size());
+        }).outcome();
+        if (outcome) return 12;
+        if (outcome.failure().signal() != SIGKILL || !outcome.failure().out_of_memory()) return 13;
+      }
+      return large.back() == 'x' ? 0 : 14;
+    });
+  };
+  const support::Ran ran = run_host(1000, 20);
+  CHECK_MESSAGE(ran.status.describe() == "exited with code 0", ran.output);
+  // without it the kernel takes the largest
+  const support::Ran other = run_host(std::nullopt, 20);
+  CHECK_MESSAGE((other.status.signaled() && other.status.signal() == SIGKILL), other.status.describe());
+  CHECK_FALSE(contains(other.output, "it took too long"));
 }
