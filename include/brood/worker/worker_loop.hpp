@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cxxabi.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -305,7 +306,9 @@ class WorkerLoop {
     if (!failed && !large.sent()) answer(task, started, out, log);
     frame.payload = Bytes();
     page.task.store(0, std::memory_order_release);
-    if ((task.flags & FrameHeader::parting) != 0) stopped_ = true;
+    if ((task.flags & FrameHeader::parting) == 0) return;
+    stopped_ = true;
+    tried("sched_yield", [] { return ::sched_yield(); });  // a host on this CPU reads the answer before we end, which takes longer
   }
 
   void answer(const FrameHeader& task, std::uint64_t started, Writer& out, ItemLog& log) {
@@ -376,13 +379,14 @@ class WorkerLoop {
                                     const void* snapshot, bool forked) {
   const LeaveAtEnd end(forked);
   try {
-    WorkerLoop(std::move(channel), preloaded, snapshot).run();
+    WorkerLoop loop(std::move(channel), preloaded, snapshot);
+    loop.run();
+    leave(0);  // with all that it has: the end of the process gives it back at once
   } catch (const abi::__forced_unwind&) {
     throw;
   } catch (...) {
     leave(exit_code_of_broken_worker);
   }
-  leave(0);
 }
 
 }  // namespace brood::detail
