@@ -233,6 +233,44 @@ int another_answer_after_a_list(int) {
   wait_for_the_kill();
 }
 
+/// A result whose elements lie here or there, as the worker says: `said` elements, of which `bytes` bytes are told.
+[[noreturn]] void lies_about_elements(std::uint64_t said, std::uint64_t bytes, std::size_t places = 1) {
+  static const std::string there(std::size_t{2} << 20, 'x');
+  const std::uint64_t count = places;
+  Speech list;
+  list.bytes(&count, sizeof count);
+  for (std::size_t at = 0; at < places; ++at) {
+    const Block block{sizeof said, reinterpret_cast<std::uintptr_t>(there.data()), bytes / places};
+    list.bytes(&block, sizeof block);
+  }
+  list.bytes(&said, sizeof said);
+  Speech()(header(FrameType::large, list.text().size())).bytes(list.text().data(), list.text().size()).now();
+  wait_for_the_kill();
+}
+/// The same for elements that follow.
+[[noreturn]] void lies_about_sent_elements(std::uint64_t said, std::size_t bytes) {
+  const std::string elements(bytes, 'x');
+  Speech()(header(FrameType::result, sizeof said + bytes)).bytes(&said, sizeof said).bytes(elements.data(), bytes).now();
+  wait_for_the_kill();
+}
+
+using Elements = std::vector<double>;
+constexpr std::uint64_t element_room = 1 << 17;  ///< the destination's, in elements: 1 MiB
+constexpr std::array<Elements (*)(), 9> element_lies{
+    []() -> Elements { lies_about_elements(element_room + 1, (element_room + 1) * sizeof(double)); },
+    []() -> Elements { lies_about_elements(1, (element_room + 1) * sizeof(double)); },
+    []() -> Elements { lies_about_elements(element_room, (element_room - 1) * sizeof(double)); },
+    []() -> Elements { lies_about_elements(element_room, element_room * sizeof(double) + 1); },
+    []() -> Elements { lies_about_elements(element_room, element_room * sizeof(double), 2); },
+    []() -> Elements { lies_about_elements(std::uint64_t{1} << 61, std::uint64_t{1} << 20); },
+    []() -> Elements { lies_about_sent_elements(element_room + 1, (element_room + 1) * sizeof(double)); },
+    []() -> Elements { lies_about_sent_elements(std::uint64_t{1} << 61, 8); },
+    []() -> Elements {
+      Speech()(header(FrameType::result, sizeof(int)))(7).now();
+      wait_for_the_kill();
+    },
+};
+
 constexpr std::array lies{
     Lie{"a list of nothing", &list_of_nothing, FailureKind::protocol, "without anything large"},
     Lie{"a list without end", &list_without_end, FailureKind::protocol, "more than the message can hold"},
@@ -635,5 +673,22 @@ TEST_CASE_TEMPLATE("a start hook that lies ends in a LaunchError, not in starts 
     CHECK_MESSAGE((outcome.failure().kind() == FailureKind::launch || outcome.failure().kind() == FailureKind::protocol),
                   outcome.failure().message());
     CHECK(pool.stats().workers_died < 50);
+  }
+}
+
+TEST_CASE_TEMPLATE("a worker that lies about elements is killed, and nothing is written", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  descriptors_of_host = support::numbers_in("/proc/self/fd");
+  brood::Pool<Policy> pool({.workers = 1});
+  Elements destination(element_room + 1000, -7);
+  for (std::size_t at = 0; at < element_lies.size(); ++at) {
+    CAPTURE(at);
+    const auto outcome = pool.submit_into(std::span(destination).first(element_room), element_lies[at]).outcome();
+    REQUIRE(!outcome);
+    CHECK_MESSAGE(outcome.failure().kind() == FailureKind::protocol, outcome.failure().message());
+    CHECK_MESSAGE(outcome.failure().message().find("the destination of submit_into") != std::string::npos,
+                  outcome.failure().message());
+    CHECK(destination == Elements(element_room + 1000, -7));
+    CHECK(pool.submit(&add_one, 1).get() == 2);
   }
 }

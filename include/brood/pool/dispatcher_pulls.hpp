@@ -25,7 +25,13 @@ inline void Dispatcher::begin_pull(Slot& slot, Task& task, const Frame& frame) {
   message.own.append(own.data(), own.size());
   if (!pull_stage_) pull_stage_ = std::make_unique_for_overwrite<std::byte[]>(Pull::stage_size);
   pulls_.reserve(pulls_.size() + 1);
-  task.pull = std::make_shared<Pull>(slot.index, slot.generation, std::move(message), task.assemble);
+  Assembled made;
+  if (task.landing) {
+    made = assemble_landing(*task.landing, message);
+  } else if (task.assemble != nullptr) {
+    made = task.assemble(message);
+  }
+  task.pull = std::make_shared<Pull>(slot.index, slot.generation, std::move(message), std::move(made));
   task.run_ns = frame.header.number;
   pulls_.push_back(task.pull);
 }
@@ -61,10 +67,17 @@ inline void Dispatcher::answer_pull(const Slot& slot, StatusPage::Transfer answe
   wake_waiter(word);
 }
 
+/// The task's result is not to be read, or not to its end. From when this returns, nobody writes into memory of the caller's. It
+/// waits for the piece that is being read; whoever gives a task up kills its worker before, so that this ends.
+inline void drop_pull(Task& task) noexcept {
+  if (task.pull && task.landing) task.pull->abort();
+  task.pull.reset();
+}
+
 /// The worker is to use the pipe.
 inline void Dispatcher::refuse_pull(Slot& slot) {
   Task& task = *slot.assigned.front();
-  task.pull.reset();
+  drop_pull(task);
   task.pull_refused = true;
   answer_pull(slot, StatusPage::Transfer::refused);
 }
@@ -85,6 +98,10 @@ inline void Dispatcher::settle_pull(const std::shared_ptr<Pull>& pull) {
   }
   answer_pull(*slot, StatusPage::Transfer::taken);
   const TaskPtr task = slot->assigned.front();
+  if (task->landing) {
+    task->results.push_back({0, 1, slot->pid, 0, std::move(pull->message().own)});
+    task->pull.reset();
+  }
   take_output(*slot, *task);
   finish_front(*slot, task->run_ns, std::nullopt);
   after_answers(*slot);

@@ -93,13 +93,13 @@ inline void Dispatcher::kill() {
   cancel_queued("the pool was killed before the task had started");
   each_slot([&](Slot& slot) {
     drain(slot);  // a result that was written whole wins
+    if (slot.state() != SlotState::doomed) doom(slot, Doom::cancelled);
     while (!slot.assigned.empty()) {
       const TaskPtr task = slot.assigned.front();
       take_output(slot, *task);
       remove_assigned(slot, 0);
       resolve(task, make_failure(FailureKind::cancelled, *task, "the pool was killed while the task ran", &slot));
     }
-    if (slot.state() != SlotState::doomed) doom(slot, Doom::cancelled);
   });
   if (kills_due_ != 0) hand_over();  // somebody must hear of those workers
   wake();

@@ -5,6 +5,7 @@
 
 #include <brood/pool/backtrace.hpp>
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/inline_call.hpp>
 #include <brood/pool/items_log.hpp>
 
@@ -85,6 +86,10 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
     answer = call_inline(*task, state, options_.max_message_bytes);
     if (!answer.failure.empty()) {
       failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr), task->circumstances());
+    } else if (task->landing) {
+      Bytes left = task->landing->land(answer.results[0].view());
+      answer.results.clear();
+      answer.results.push_back({0, 1, ::getpid(), 0, std::move(left)});
     }
   } catch (const std::exception& error) {  // what it threw could not be taken apart
     failure = make_failure(FailureKind::serialization, *task, error.what());
@@ -111,7 +116,7 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
   } else {
     done_ += task->items == 0 ? 1U : task->items_done;
   }
-  if (task->failure) task->pull.reset();
+  if (task->failure) drop_pull(*task);
   task->payload.reset();
   task->kept.reset();
   task->attachment.reset();
@@ -273,7 +278,7 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
   task->failure.reset();
   task->results.clear();
-  task->pull.reset();
+  drop_pull(*task);
   task->pull_refused = false;
   task->timed_out = false;
   task->assigned_at = {};

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/dispatcher_pulls.hpp>
 
 namespace brood::detail {
 
@@ -76,7 +77,8 @@ struct Dispatcher::FrameHandler {
         return dispatcher.finish_front(slot, header.number, std::nullopt);
       case FrameType::large: return dispatcher.begin_pull(slot, *task, frame);
       case FrameType::result:
-        task->results.push_back({0, 1, slot.pid, 0, std::move(frame.payload)});
+        task->results.push_back(
+            {0, 1, slot.pid, 0, task->landing ? task->landing->land(frame.payload.view()) : std::move(frame.payload)});
         dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
       default:
@@ -199,12 +201,12 @@ inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::stri
   slot.receiving = false;
   const TaskPtr first = slot.assigned.empty() ? nullptr : slot.assigned.front();
   revoke_unstarted(slot, 0);
+  if (slot.state() != SlotState::doomed) doom(slot, Doom::violated);
   if (first && !slot.assigned.empty() && slot.assigned.front() == first) {
     take_output(slot, *first);
     remove_assigned(slot, 0);
     resolve(first, make_failure(kind, *first, why + " (the worker was killed)", &slot));
   }
-  if (slot.state() != SlotState::doomed) doom(slot, Doom::violated);
 }
 
 /// Takes everything that a worker has sent, for one that has ended or is about to be killed.
@@ -359,6 +361,7 @@ inline TaskPtr Dispatcher::take_back_one(std::uint32_t source) {
 
 inline void Dispatcher::requeue(const TaskPtr& task) {
   task->state = Task::State::queued;
+  drop_pull(*task);
   Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
   (source != nullptr ? source->queue : queue_).push_front(task);
 }

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <string>
@@ -21,6 +22,7 @@
 #include <brood/pool/options.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/submit.hpp>
+#include <brood/pool/submit_into.hpp>
 
 namespace brood {
 namespace detail {
@@ -118,6 +120,28 @@ class Pool {
   auto submit(TaskOptions options, F&& f, Args&&... args) {
     dispatcher_->check_process("Pool::submit");
     return detail::submit_under<Policy>(dispatcher_, options, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+
+  /// Runs f(args...) in a worker and puts what it returns, a std::vector<T>, std::array<T, N> or std::basic_string<T>, into
+  /// memory of the caller's: a std::span<T>, or a vector or array that can be one. T is a number, or a struct or array of
+  /// numbers without gaps. The value of the task is the number of elements written, at the destination's front; when there are
+  /// more than it has room for, the task fails as MessageTooLarge and nothing is written.
+  ///
+  /// The destination belongs to the pool until the task is resolved, that is until get, outcome or wait has returned, ready()
+  /// says so, or the pool is gone, so declare it before the pool; dropping the future changes nothing about that. From then on
+  /// nobody writes there. What is in it meanwhile, or after a failure, may be anything.
+  template <class Destination, class F, class... Args>
+    requires(!std::same_as<std::remove_cvref_t<Destination>, TaskOptions>)
+  Future<std::size_t> submit_into(Destination&& destination, F&& f, Args&&... args) {
+    return submit_into(TaskOptions{}, std::forward<Destination>(destination), std::forward<F>(f), std::forward<Args>(args)...);
+  }
+
+  /// The same with options: submit_into({.timeout = 2s}, destination, f, args...).
+  template <class Destination, class F, class... Args>
+  Future<std::size_t> submit_into(TaskOptions options, Destination&& destination, F&& f, Args&&... args) {
+    dispatcher_->check_process("Pool::submit_into");
+    return detail::submit_into_under<Policy>(dispatcher_, options, std::forward<Destination>(destination), std::forward<F>(f),
+                                             std::forward<Args>(args)...);
   }
 
   /// f of each item of the range, in order. Waits. Throws the failure of the first item that failed, when the items

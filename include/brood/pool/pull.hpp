@@ -42,12 +42,12 @@ class Pull {
 
   static constexpr std::size_t stage_size = block_stage_size;
 
-  Pull(std::uint32_t slot, std::uint64_t generation, LargeMessage message, Assemble assemble)
-      : slot_(slot), generation_(generation), message_(std::move(message)) {
-    Assembled made;
-    if (assemble != nullptr) made = assemble(message_);
-    assembly_ = std::move(made.assembly);
-    value_ = std::move(made.value);
+  Pull(std::uint32_t slot, std::uint64_t generation, LargeMessage message, Assembled made)
+      : slot_(slot),
+        generation_(generation),
+        message_(std::move(message)),
+        assembly_(std::move(made.assembly)),
+        value_(std::move(made.value)) {
     if (!assembly_) assembly_ = std::make_unique<PartsAssembly>(message_);
   }
   Pull(const Pull&) = delete;
@@ -74,7 +74,7 @@ class Pull {
     if ((state_ == State::whole || state_ == State::refused) && has_ended(pidfd)) state_ = State::ended;
   }
 
-  /// From when this returns, nothing is written any more.
+  /// From when this returns, nothing is written any more. Waits for a piece that is being read.
   void abort() noexcept {
     const std::lock_guard busy(busy_);
     aborted_ = true;

@@ -138,15 +138,13 @@ inline constexpr std::size_t usual_call = 128;  ///< bytes: a function and a few
 
 /// Submits one call.
 template <Route route, class F, class Types, class... Args>
-Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F& f,
-                                           Args&&... args) {
+void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& task, const TaskOptions& options, F& f,
+                 Args&&... args) {
   using Arguments = typename Types::Arguments;
   using Result = typename Types::Result;
-  const TaskPtr task = dispatcher->make_task();
   task->name = name_of<std::remove_const_t<F>>(f);
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
-  if constexpr (!std::is_void_v<Result>) task->assemble = assemble_of<Result>();
   AttachmentWriter large;
   Writer out = Writer::of_call();
   out.bytes().reserve(usual_call);
@@ -158,6 +156,7 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
   if constexpr (route == Route::serialized) {
     if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
     out.raw(code_of<&run_call<F, Arguments, Result>>());
+    if (task->landing) out.number(task->landing->room);
     write_callable<F>(out, f);
     WriteArguments<Arguments>::with_large(out, large, std::forward<Args>(args)...);
     task->attachment = large.complete();
@@ -175,6 +174,7 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
     // the state stays here: the snapshot, taken below, has it at the same address
     ClosureCall<F, Arguments> state{f, Arguments(std::forward<Args>(args)...)};
     out.raw(code_of<&run_closure<F, Arguments, Result>>());
+    if (task->landing) out.number(task->landing->room);
     task->payload = shared_bytes(std::move(out));
     if constexpr (route == Route::snapshot) {
       const SnapshotLease lease(dispatcher, &state);
@@ -184,21 +184,33 @@ Future<typename Types::Result> submit_call(const std::shared_ptr<Dispatcher>& di
       dispatcher->enqueue(task, Dispatcher::Caller::leaves, &state);
     }
   }
-  return Future<Result>(task);
 }
 
-/// Submits one call under a policy; refuses at compile time what can't work.
-template <class Policy, class F, class... Args>
-auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F&& f, Args&&... args) {
+/// The same under a policy; refuses at compile time what can't work. `Types` is what CallTypes says about the call.
+template <class Policy, class Types, class F, class... Args>
+void submit_task(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& task, const TaskOptions& options, F&& f,
+                 Args&&... args) {
   using Function = std::decay_t<F>;
   require_callable<Policy, Function>();
   check_options(options);
-  using Types = CallTypes<Function, Args&&...>;
-  if constexpr (!std::is_void_v<typename Types::Result>) require_serializable<typename Types::Result>();
   constexpr Route route = route_of<Policy, Function>;
   if constexpr (route == Route::serialized) RequireTuple<typename Types::Arguments>::check();
   HeldCallable<F> function = f;
-  return submit_call<route, Function, Types>(dispatcher, options, function, std::forward<Args>(args)...);
+  submit_call<route, Function, Types>(dispatcher, task, options, function, std::forward<Args>(args)...);
+}
+
+/// Submits a call whose result is a value.
+template <class Policy, class F, class... Args>
+auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F&& f, Args&&... args) {
+  using Types = CallTypes<std::decay_t<F>, Args&&...>;
+  using Result = typename Types::Result;
+  const TaskPtr task = dispatcher->make_task();
+  if constexpr (!std::is_void_v<Result>) {
+    require_serializable<Result>();
+    task->assemble = assemble_of<Result>();
+  }
+  submit_task<Policy, Types>(dispatcher, task, options, std::forward<F>(f), std::forward<Args>(args)...);
+  return Future<Result>(task);
 }
 
 }  // namespace brood::detail

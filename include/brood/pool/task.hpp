@@ -17,6 +17,7 @@
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/pool/assembly.hpp>
+#include <brood/pool/landing.hpp>
 #include <brood/wire/code_pointer.hpp>
 #include <brood/worker/failure.hpp>
 
@@ -104,6 +105,7 @@ struct Task {
   ResultParts results;
   std::shared_ptr<const Attachment> attachment;  ///< its large parts; null where it has none
   Assemble assemble = nullptr;     ///< how a large result is put together while it is read; null: as parts
+  std::unique_ptr<const Landing> landing;  ///< where its elements are wanted; null: nowhere, it is a value
   std::shared_ptr<Pull> pull;      ///< of a large result: what is read, or was
   bool pull_refused = false;       ///< its worker was told to send its result through the pipe
   std::string output;  ///< the last that it printed, when that is captured

@@ -25,6 +25,7 @@
 #include <brood/wire/code_pointer.hpp>
 #include <brood/wire/serializer.hpp>
 #include <brood/worker/context.hpp>
+#include <brood/worker/elements.hpp>
 
 namespace brood::detail {
 
@@ -223,6 +224,10 @@ class Returned {
     return value();
   }
 
+  // how it travels: what the call says about it in front of the rest, and what it is on the wire
+  void expect(Reader& /*in*/) noexcept {}
+  void write(Writer& out, const Result& result) { out.value<Result>(result); }
+
  private:
   Result& value() noexcept { return *std::launder(reinterpret_cast<Result*>(room_)); }
 
@@ -230,7 +235,19 @@ class Returned {
   bool there_ = false;
 };
 template <>
-class Returned<void> {};
+class Returned<void> {
+ public:
+  void expect(Reader& /*in*/) noexcept {}
+};
+template <class R>
+class Returned<Elements<R>> : public Returned<R> {
+ public:
+  void expect(Reader& in) { room_ = in.number<std::uint64_t>(); }
+  void write(Writer& out, const R& result) { write_for_room(out, result, room_); }
+
+ private:
+  std::uint64_t room_ = 0;
+};
 
 /// Calls, and writes what comes back.
 template <class Result, class F, class Tuple>
@@ -238,7 +255,7 @@ void invoke_into(Writer& out, Returned<Result>& returned, F& f, Tuple&& argument
   if constexpr (std::is_void_v<Result>) {
     std::apply(f, std::move(arguments));
   } else {
-    out.value<Result>(returned.from(f, std::move(arguments)));
+    returned.write(out, returned.from(f, std::move(arguments)));
   }
 }
 template <class Result, class F, class Tuple>
@@ -257,6 +274,7 @@ template <class F, class Arguments, class Result>
 void run_call(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
   Returned<Result> returned;
+  returned.expect(in);
   {
     F f = read_callable<F>(in);
     Arguments arguments = ReadTuple<Arguments>::from(in);
@@ -277,9 +295,10 @@ struct ClosureCall {
 template <class F, class Arguments, class Result>
 void run_closure(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
+  Returned<Result> returned;
+  returned.expect(in);
   in.finish();
   auto& call = *static_cast<ClosureCall<F, Arguments>*>(const_cast<void*>(context.snapshot));
-  Returned<Result> returned;
   invoke_into(out, returned, call.f, std::move(call.arguments));
   send_large(context, out);
 }

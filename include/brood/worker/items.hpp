@@ -87,6 +87,8 @@ inline void write_current_failure(Writer& out) {
     write_failure(out, FailureKind::image_mismatch, mismatch.what());
   } catch (const SerializationError& error) {
     write_failure(out, FailureKind::serialization, error.what());
+  } catch (const NoRoom& error) {
+    write_failure(out, FailureKind::too_large, error.what());
   } catch (...) {
     write_failure(out, std::current_exception());
   }
