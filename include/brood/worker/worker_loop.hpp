@@ -131,6 +131,10 @@ class WorkerLoop {
     }
     monotonic_ns();
     tried("write", [] { return ::write(-1, nullptr, 0); });  // to nowhere
+    tried("sched_yield", [] { return ::sched_yield(); });
+    static_cast<void>(OwnProcess().same());
+    std::uint64_t word = 0;
+    read_memory_of(::getpid(), reinterpret_cast<std::uintptr_t>(&word), std::as_writable_bytes(std::span(&word, 1)));
   }
 
   /// Returns when the host says stop or has gone.
