@@ -264,10 +264,8 @@ TEST_CASE("closures under ForkPolicy and InlinePolicy land, too") {
   };
   brood::Pool<brood::InlinePolicy> here;
   check(here);
-#if !BROOD_TEST_HAS_THREAD_SANITIZER
   brood::Pool<brood::ForkPolicy> there({.workers = 1});
   check(there);
-#endif
 }
 
 TEST_CASE_TEMPLATE("elements come through the pipe where the kernel refuses to read another process", Policy, WORKER_POLICIES) {
