@@ -8,6 +8,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sched.h>
 #include <stdio_ext.h>
 #include <sys/wait.h>
 
@@ -79,6 +80,7 @@ class ServerLoop {
     pid_t pid;
     Ticket ticket;
     bool tree = false;  ///< its process group ends with it
+    bool told = false;  ///< the host has its pidfd
   };
 
   static constexpr int host_check_ms = 200;
@@ -121,7 +123,7 @@ class ServerLoop {
       ControlSocket::Fds fds;
       const Packet packet = server_.control.receive(
           {reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
-      if (packet.outcome == Packet::Outcome::nothing_now) return;
+      if (packet.outcome == Packet::Outcome::nothing_now) return tell_of_started();
       const bool heard = packet.outcome == Packet::Outcome::received || packet.outcome == Packet::Outcome::no_room;
       if (!heard || !message.valid(packet.size)) die();
       if (packet.outcome == Packet::Outcome::no_room) {
@@ -138,8 +140,10 @@ class ServerLoop {
           if (end_told()) reap_children();  // many starts in a row must not keep the host waiting for an end
           break;
         case ControlType::kill:
-          for (const Child& child : children_) {
-            if (child.ticket == message.ticket()) kill_child(child);
+          for (Child& child : children_) {
+            if (child.ticket != message.ticket()) continue;
+            tell(child);
+            kill_child(child);
           }
           break;
         case ControlType::stop: stopping_ = true; break;
@@ -170,10 +174,26 @@ class ServerLoop {
       return say(ControlMessage::make(ControlType::unstarted, ticket, ENOMEM, 0, "malloc"));
     }
     if (pid < 0) return say(ControlMessage::make(ControlType::unstarted, ticket, errno, 0, "fork"));
-    children_.push_back({pid, ticket, tree});
-    const Fd pidfd = open_pidfd(pid);
+    children_.push_back({pid, ticket, tree, false});
+    ++untold_;
+  }
+
+  /// Tells the host of the workers that it has asked for. Where such a worker waits for this CPU it comes first: its first
+  /// answer is what the host waits for.
+  void tell_of_started() {
+    if (untold_ == 0) return;
+    tried("sched_yield", [] { return ::sched_yield(); });
+    for (Child& child : children_) tell(child);
+  }
+
+  /// Before anything else that the host hears about this worker.
+  void tell(Child& child) {
+    if (std::exchange(child.told, true)) return;
+    --untold_;
+    const Fd pidfd = open_pidfd(child.pid);
     const int fd = pidfd.get();
-    say(ControlMessage::make(ControlType::started, ticket, pid), pidfd ? std::span(&fd, 1) : std::span<const int>());
+    say(ControlMessage::make(ControlType::started, child.ticket, child.pid),
+        pidfd ? std::span(&fd, 1) : std::span<const int>());
   }
 
   /// Whether some child has ended since this was asked.
@@ -203,6 +223,7 @@ class ServerLoop {
 
   void reap_one(std::size_t at) {
     Ended ended;
+    tell(children_[at]);
     if (children_[at].tree && !kill_group_of_ended(children_[at].pid)) return;
     if (!reap(children_[at].pid, ended)) return;
     const Ticket ticket = children_[at].ticket;
@@ -218,6 +239,7 @@ class ServerLoop {
   StartWorker start_;
   Fd child_signals_;
   std::vector<Child> children_;
+  std::size_t untold_ = 0;  ///< of them
   bool stopping_ = false;
 };
 
