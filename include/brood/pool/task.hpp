@@ -134,6 +134,8 @@ struct Task {
   std::string text(std::uint64_t item) const { return text() + ", item " + std::to_string(item); }
 };
 
+inline void drop_pull(Task& task) noexcept;  // dispatcher_pulls.hpp
+
 using TaskPtr = std::shared_ptr<Task>;
 
 }  // namespace brood::detail
