@@ -140,7 +140,7 @@ TEST_CASE("ElfFile reads no more than it may, whatever a file claims") {
       ElfW(Shdr) section{};
       section.sh_type = kind;
       section.sh_offset = 1 << 20;
-      section.sh_size = static_cast<decltype(section.sh_size)>(size);
+      section.sh_size = size;
       bytes.append(reinterpret_cast<const char*>(&section), sizeof section);
     }
     return bytes;
