@@ -46,10 +46,10 @@ inline std::string elf_with(const std::vector<ElfFunction>& functions, std::uint
   std::array<Section, 2> sections{};
   sections[0].sh_type = SHT_STRTAB;
   sections[0].sh_offset = sizeof head + sizeof sections;
-  sections[0].sh_size = static_cast<decltype(sections[0].sh_size)>(names.size());
+  sections[0].sh_size = names.size();
   sections[1].sh_type = SHT_SYMTAB;
   sections[1].sh_offset = sections[0].sh_offset + sections[0].sh_size;
-  sections[1].sh_size = static_cast<decltype(sections[1].sh_size)>(claimed != 0 ? claimed : symbols.size());
+  sections[1].sh_size = claimed != 0 ? claimed : symbols.size();
   sections[1].sh_link = 0;
   std::string file(reinterpret_cast<const char*>(&head), sizeof head);
   file.append(reinterpret_cast<const char*>(sections.data()), sizeof sections);
