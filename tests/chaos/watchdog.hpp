@@ -33,7 +33,7 @@ inline std::string describe(const brood::PoolStats& stats) {
                      std::to_string(stats.failed) + " failed, " + std::to_string(stats.workers_started) +
                      " workers started, " + std::to_string(stats.workers_died) + " died\n";
   if (!stats.cause.empty()) text += "    broken: " + stats.cause + '\n';
-  constexpr const char* states[] = {"starting", "idle", "busy", "stopping"};
+  constexpr const char* states[] = {"starting", "idle", "busy", "stopping", "spare"};
   for (const brood::WorkerStats& worker : stats.workers) {
     text += "    worker " + std::to_string(worker.pid) + ": " + states[static_cast<int>(worker.state)] + ", task " +
             std::to_string(worker.task) + ", " + std::to_string(worker.tasks_done) + " done\n";

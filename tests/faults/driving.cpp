@@ -8,9 +8,11 @@
 
 #include <chrono>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "faults/suite.hpp"
 #include "support/gate.hpp"
@@ -23,7 +25,9 @@ namespace {
 using support::FaultAction;
 using support::ProcessRole;
 
-std::size_t length(const std::string& text) { return text.size(); }
+std::size_t length(const std::vector<std::string>& lines) {
+  return std::accumulate(lines.begin(), lines.end(), std::size_t{0}, [](std::size_t sum, const auto& line) { return sum + line.size(); });
+}
 pid_t own_pid() { return ::getpid(); }
 
 constexpr std::size_t large = std::size_t{8} << 20;  ///< more than a pipe takes at once
@@ -44,7 +48,7 @@ TEST_CASE("a large call is sent although the watch on its pipe is refused") {
   const support::Leftovers audit;
   auto pool = std::make_unique<brood::Pool<support::ForkServer>>(brood::PoolOptions{.workers = 1});
   CHECK(pool->submit(&support::add_one, 1).get() == 2);
-  const std::string text(large, 'x');
+  const std::vector<std::string> text(large >> 10, std::string(1024, 'x'));  // small parts, which go through the pipe
   // an idle pool makes no calls: the first watch to come is the one on that pipe
   SUBCASE("when it is submitted") {
     board.plan({refuses("epoll_ctl", ENOSPC, 1, 1)});

@@ -67,7 +67,10 @@ inline void Dispatcher::end_seen(Slot& slot) {
   if (slot.last_given) drain(slot, true);
   if (slot.parted && slot.state() == SlotState::ready) recycle(slot);  // it has left as it should
   const Source* const source = find_source(slot.source);
-  if (source == nullptr || source->state == Source::State::ended) return worker_ended(slot, seen_status(slot), 0);
+  if (source == nullptr || source->state == Source::State::ended) {
+    signal_kill(slot);  // what it has started
+    return worker_ended(slot, seen_status(slot), 0);
+  }
   if (slot.state() != SlotState::doomed) slot.move_to(SlotState::doomed);
   set_timer(slot, &Slot::deadline, Clock::now() + report_patience);
 }

@@ -175,11 +175,11 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
     if (slot.source == source.id) orphans.push_back(&slot);
   });
   for (Slot* const slot : orphans) {
+    if (slot->pidfd) signal_kill(*slot);  // of one that has ended, what it has started
     if (!slot->pidfd || slot->gone) {
       worker_ended(*slot, seen_status(*slot), 0);
       continue;
     }
-    signal_kill(*slot);
     if (slot->state() != SlotState::doomed) slot->move_to(SlotState::doomed);
     set_timer(*slot, &Slot::deadline, Clock::now() + end_patience);
   }

@@ -16,9 +16,9 @@ namespace brood {
 enum class WorkerState {
   starting,  ///< asked for, not yet up
   idle,      ///< waits for a task
-  spare,     ///< up, and waits for the place of another (PoolOptions::spares)
   busy,      ///< runs a task
   stopping,  ///< told to leave, or being killed
+  spare,     ///< up, and waits for the place of another (PoolOptions::spares)
 };
 
 struct WorkerStats {

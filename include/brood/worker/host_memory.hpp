@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <time.h>
 
 #include <cstdint>
 #include <span>
@@ -30,7 +31,12 @@ class HostMemory final : public BlockSource {
   }
 
   void read(std::uint64_t from, std::span<std::byte> target) override {
-    const int error = read_memory_of(pid, from, target);
+    int error = read_memory_of(pid, from, target);
+    for (int tries = 0; error != 0 && tries < 3; ++tries) {  // the kernel may have no memory for it just now
+      constexpr timespec pause{0, 1'000'000};
+      ::nanosleep(&pause, nullptr);
+      error = read_memory_of(pid, from, target);
+    }
     if (error == 0) return;
     throw SerializationError("a large argument can't be read from the host's memory: " + std::generic_category().message(error));
   }
