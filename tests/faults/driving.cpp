@@ -26,7 +26,8 @@ using support::FaultAction;
 using support::ProcessRole;
 
 std::size_t length(const std::vector<std::string>& lines) {
-  return std::accumulate(lines.begin(), lines.end(), std::size_t{0}, [](std::size_t sum, const auto& line) { return sum + line.size(); });
+  return std::accumulate(lines.begin(), lines.end(), std::size_t{0},
+                         [](std::size_t sum, const std::string& line) { return sum + line.size(); });
 }
 pid_t own_pid() { return ::getpid(); }
 
