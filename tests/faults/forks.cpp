@@ -64,7 +64,7 @@ TEST_CASE("a host forks once under ForkPolicy, in the pool's constructor, and on
   CHECK(board.seen(0) == 1);
   wears_out(pool);
   CHECK(board.seen(0) == 1);
-  const int offset = 7;
+  int offset = 7;
   CHECK(pool.submit([offset](int n) { return n + offset; }, 1).get() == 8);
   CHECK(board.seen(0) == 2);
   CHECK(board.seen(1) == 0);

@@ -100,8 +100,8 @@ TEST_CASE_TEMPLATE("a pool works where clone3 is refused", Policy, REFUSED_POLIC
       CAPTURE(close_range_too);
       board.plan({});
       if (close_range_too) board.add({.action = FaultAction::fail, .value = error, .name = "close_range"});
-      const auto verdict = support::run_scenario(board, [error = error] {
-        refuse_clone3(error);
+      const auto verdict = support::run_scenario(board, [refused = error] {
+        refuse_clone3(refused);
         return support::Suite<Policy>(support::Demand::everything).run();
       });
       CHECK_MESSAGE(verdict.kind == support::Verdict::Kind::survived, "clone3 is refused with " << text << ": " << verdict.text);
