@@ -11,6 +11,7 @@
 #include <locale>
 #include <map>
 #include <sstream>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,7 @@
 
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/sanitizer.hpp"
 
 namespace {
 
@@ -100,10 +102,11 @@ TEST_CASE_TEMPLATE("workers of an exec'ed server start and work, whatever the ho
                    brood::SpawnPolicy, support::ForkServer, support::ForkServerWithPreloads) {
   const support::Leftovers audit;
   const Busy busy(Locks::of_everything);
-  for (int round = 0; round < 2; ++round) {
+  constexpr int rounds = support::has_sanitizer ? 1 : 2;
+  for (int round = 0; round < rounds; ++round) {
     brood::Pool<Policy> pool({.workers = 4, .tasks_per_worker = 1});
-    std::vector<int> inputs(60);
-    for (int n = 0; n < 60; ++n) inputs[static_cast<std::size_t>(n)] = n;
+    std::vector<int> inputs(support::has_sanitizer ? 12 : 60);
+    std::iota(inputs.begin(), inputs.end(), 0);
     CHECK(pool.map(&uses_all, inputs, {.chunk_size = 1}) == inputs);
     CHECK(pool.stats().workers_died == 0);
   }
@@ -114,7 +117,8 @@ TEST_CASE("a ForkPolicy pool refuses a host with threads; told to go on, its wor
   const support::Leftovers audit;
   const Busy busy(Locks::of_libc);
   CHECK_THROWS_AS(brood::Pool<brood::ForkPolicy>({.workers = 1}), brood::HostIsThreaded);
-  for (int round = 0; round < 20; ++round) {
+  constexpr int rounds = support::has_sanitizer ? 4 : 20;
+  for (int round = 0; round < rounds; ++round) {
     brood::Pool<brood::ForkPolicy> pool({.workers = 2, .tasks_per_worker = 2}, brood::ForkPolicy{.allow_threads = true});
     std::vector<brood::Future<int>> futures;
     for (int n = 0; n < 8; ++n) futures.push_back(pool.submit(&uses_libc, n));
