@@ -10,8 +10,8 @@
 #include <iostream>
 #include <locale>
 #include <map>
-#include <sstream>
 #include <numeric>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
