@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -14,12 +15,14 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <brood/brood.hpp>
 
 #include "chaos/host.hpp"
 #include "chaos/options.hpp"
+#include "support/eventually.hpp"
 #include "support/gate.hpp"
 #include "support/sanitizer.hpp"
 
@@ -61,6 +64,17 @@ struct Holdings {
   double zombies = 0;
 };
 
+/// How many processes this one has pidfds of.
+std::size_t count_pidfds() {
+  const auto numbers = support::numbers_in("/proc/self/fd");
+  return static_cast<std::size_t>(std::count_if(numbers.begin(), numbers.end(), [](int number) {
+    std::array<char, 64> target{};
+    const std::string path = "/proc/self/fd/" + std::to_string(number);
+    return ::readlink(path.c_str(), target.data(), target.size() - 1) > 0 &&
+           std::string_view(target.data()).find("pidfd") != std::string_view::npos;
+  }));
+}
+
 /// With every worker up and idle.
 template <class Policy>
 Holdings holdings(brood::Pool<Policy>& pool, unsigned workers) {
@@ -72,6 +86,11 @@ Holdings holdings(brood::Pool<Policy>& pool, unsigned workers) {
     gate.open();
     for (const auto& future : futures) future.wait();
   }
+  // a worker may have answered before its server has told of it: it has no pidfd until then
+  support::eventually([&] {
+    static_cast<void>(pool.stats());
+    return count_pidfds() > workers;  // those, and the server's
+  });
   Holdings found;
   const pid_t server = pool.stats().server_pid;
   found.host_fds = static_cast<double>(support::numbers_in("/proc/self/fd").size());
