@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -215,7 +216,11 @@ TEST_CASE("nothing more is taken from a worker that broke the protocol, although
     const auto hooks = std::make_shared<support::Hooks>();
     // Killing a worker without pidfd takes its source. That of the first one lets the second flood its pipe; kill() comes to
     // the second one after that, reads what it has sent, and kills it, which waits until there is more.
-    hooks->heard = [&](brood::SourceEvent& event) { event.pidfd.reset(); };
+    std::atomic<int> known{0};  // workers that the server has told of: before that, none is killed
+    hooks->heard = [&](brood::SourceEvent& event) {
+      event.pidfd.reset();
+      if (event.kind == brood::SourceEvent::Kind::started) ++known;
+    };
     int kills = 0;
     bool announced = false;
     bool sent_more = false;
@@ -238,6 +243,7 @@ TEST_CASE("nothing more is taken from a worker that broke the protocol, although
     if (!support::wait_until_running(pool, 1)) return 3;
     auto flooding = pool.submit(&flood, gate.path());
     if (!support::wait_until_running(pool, 2)) return 4;
+    if (!support::eventually([&] { return known == 2; })) return 8;
     for (const auto& worker : pool.stats().workers) {
       if (worker.task == flooding.id()) flooder = worker.pid;
     }
