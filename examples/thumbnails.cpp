@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Thumbnails of many pictures on all cores, with a library that ends the process when a file is bad: libpng, used without
+// an error handler, calls abort(). In a worker that costs one picture, and the others never notice.
+#include <filesystem>
+#include <iostream>
+#include <vector>
+
+#include <brood/brood.hpp>
+#include <png.h>
+
+namespace fs = std::filesystem;
+
+struct Picture {
+  unsigned width = 0, height = 0;
+  std::vector<unsigned char> grey = {};  // row by row
+};
+
+/// Every eighth point of every eighth row.
+Picture thumbnail(const std::string& path) {
+  FILE* const file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) throw std::runtime_error("can't open " + path);
+  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);  // no handler: abort()
+  png_infop info = png_create_info_struct(png);
+  png_init_io(png, file);
+  png_read_info(png, info);
+  const Picture large{png_get_image_width(png, info), png_get_image_height(png, info)};
+  Picture small{large.width / 8, large.height / 8};
+  std::vector<unsigned char> row(png_get_rowbytes(png, info));
+  for (unsigned y = 0; y < large.height; ++y) {
+    png_read_row(png, row.data(), nullptr);
+    for (unsigned x = 0; x < small.width && y % 8 == 0; ++x) small.grey.push_back(row[std::size_t{x} * 8]);
+  }
+  png_destroy_read_struct(&png, &info, nullptr);
+  std::fclose(file);
+  return small;
+}
+
+int main(int argc, char** argv) {
+  brood::init(argc, argv);
+  const fs::path folder = fs::temp_directory_path() / ("thumbnails." + std::to_string(::getpid()));
+  fs::create_directory(folder);
+  std::vector<std::string> paths;
+  for (const unsigned width : {64U, 128U, 192U, 256U}) {  // real pictures, of which one is then cut short
+    paths.push_back(folder / (std::to_string(width) + ".png"));
+    const std::vector<unsigned char> grey(std::size_t{width} * 96, 200);
+    png_image image{};
+    image.version = PNG_IMAGE_VERSION;
+    image.width = width;
+    image.height = 96;
+    image.format = PNG_FORMAT_GRAY;
+    png_image_write_to_file(&image, paths.back().c_str(), 0, grey.data(), 0, nullptr);
+  }
+  fs::resize_file(paths[2], 60);
+
+  brood::Pool<brood::ForkServerPolicy<>> pool({.output = brood::Output::discard});
+  const auto thumbnails = pool.try_map(&thumbnail, paths);
+  for (std::size_t at = 0; at < paths.size(); ++at) {
+    std::cout << fs::path(paths[at]).filename().string() << ": ";
+    if (thumbnails[at]) {
+      std::cout << thumbnails[at]->width << " x " << thumbnails[at]->height << '\n';
+    } else {
+      std::cout << "bad (its worker " << thumbnails[at].failure().status().describe() << ")\n";
+    }
+  }
+  fs::remove_all(folder);
+}
