@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Thumbnails of many pictures on all cores, with a library that ends the process when a file is bad: libpng, used without
 // an error handler, calls abort(). In a worker that costs one picture, and the others never notice.
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <string>
 #include <vector>
 
 #include <brood/brood.hpp>
@@ -18,7 +20,6 @@ struct Picture {
 /// Every eighth point of every eighth row.
 Picture thumbnail(const std::string& path) {
   FILE* const file = std::fopen(path.c_str(), "rb");
-  if (file == nullptr) throw std::runtime_error("can't open " + path);
   png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);  // no handler: abort()
   png_infop info = png_create_info_struct(png);
   png_init_io(png, file);
@@ -37,17 +38,13 @@ Picture thumbnail(const std::string& path) {
 
 int main(int argc, char** argv) {
   brood::init(argc, argv);
-  const fs::path folder = fs::temp_directory_path() / ("thumbnails." + std::to_string(::getpid()));
-  fs::create_directory(folder);
+  std::string folder = fs::temp_directory_path() / "thumbnails.XXXXXX";
+  if (::mkdtemp(folder.data()) == nullptr) return 1;
   std::vector<std::string> paths;
   for (const unsigned width : {64U, 128U, 192U, 256U}) {  // real pictures, of which one is then cut short
-    paths.push_back(folder / (std::to_string(width) + ".png"));
+    paths.push_back(folder + '/' + std::to_string(width) + ".png");
     const std::vector<unsigned char> grey(std::size_t{width} * 96, 200);
-    png_image image{};
-    image.version = PNG_IMAGE_VERSION;
-    image.width = width;
-    image.height = 96;
-    image.format = PNG_FORMAT_GRAY;
+    png_image image{nullptr, PNG_IMAGE_VERSION, width, 96, PNG_FORMAT_GRAY, 0, 0, 0, {}};
     png_image_write_to_file(&image, paths.back().c_str(), 0, grey.data(), 0, nullptr);
   }
   fs::resize_file(paths[2], 60);
@@ -55,12 +52,10 @@ int main(int argc, char** argv) {
   brood::Pool<brood::ForkServerPolicy<>> pool({.output = brood::Output::discard});
   const auto thumbnails = pool.try_map(&thumbnail, paths);
   for (std::size_t at = 0; at < paths.size(); ++at) {
-    std::cout << fs::path(paths[at]).filename().string() << ": ";
-    if (thumbnails[at]) {
-      std::cout << thumbnails[at]->width << " x " << thumbnails[at]->height << '\n';
-    } else {
-      std::cout << "bad (its worker " << thumbnails[at].failure().status().describe() << ")\n";
-    }
+    const brood::Outcome<Picture>& result = thumbnails[at];
+    std::cout << fs::path(paths[at]).filename().string() << ": "
+              << (result ? std::to_string(result->width) + " x " + std::to_string(result->height)
+                         : "bad: its worker " + result.failure().status().describe()) << '\n';
   }
   fs::remove_all(folder);
 }
