@@ -40,6 +40,7 @@
 #include <brood/os/own_process.hpp>
 #include <brood/os/poller.hpp>
 #include <brood/os/threads.hpp>
+#include <brood/pool/dispatcher_bounds.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/policy_handle.hpp>
 #include <brood/pool/pull.hpp>
@@ -50,7 +51,7 @@
 
 namespace brood::detail {
 
-class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
+class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private DispatcherBounds {
  public:
   using Clock = std::chrono::steady_clock;
 
@@ -157,25 +158,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher> {
    private:
     Dispatcher& dispatcher_;
   };
-
-  static constexpr std::size_t scratch_size = std::size_t{256} << 10;
-  static constexpr std::size_t max_prefetch = StatusPage::claim_count / 2;
-  static constexpr std::uint64_t max_run_ns = 1'000'000'000;
-  static constexpr unsigned max_launch_failures = 20;  ///< before the queue fails; one that is nobody else's doing counts
-  static constexpr unsigned own_launch_failure = 4;    ///< as so many
-  static constexpr unsigned max_start_failures = 6;
-  static constexpr std::uint64_t short_run_ns = 10'000'000;  ///< where the start of a worker counts beside it
-  static constexpr std::chrono::milliseconds spare_patience{1};  ///< with a spare worker's successor: its task comes first
-  static constexpr std::size_t spares_at_once = 8;  ///< started in one turn: tasks must not wait for spare workers
-  static constexpr std::chrono::milliseconds kill_patience{50};    ///< for a kill, where what becomes of the task is known
-  static constexpr std::chrono::milliseconds end_patience{1'000};  ///< for a kill
-  static constexpr std::chrono::milliseconds report_patience{600};  ///< for the server to report an end that was seen
-  static constexpr std::chrono::milliseconds lost_patience{200};   ///< for one that has closed its pipe to end
-  static constexpr std::chrono::milliseconds leave_patience{300};  ///< for servers that were told to leave
-  static constexpr unsigned max_looks = 5;
-  static constexpr std::size_t pipe_capacity = std::size_t{1} << 20;  ///< the most that a pipe holds
-  static constexpr std::chrono::milliseconds patrol_interval{1'000};
-  static constexpr unsigned max_unstarted_deaths = 20;  ///< of a task: one that has started may deny it
 
   // driving: dispatcher_drive.hpp
   template <class Done>
