@@ -43,6 +43,7 @@
 #include <brood/pool/dispatcher_bounds.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/policy_handle.hpp>
+#include <brood/pool/progress.hpp>
 #include <brood/pool/pull.hpp>
 #include <brood/pool/slot.hpp>
 #include <brood/pool/stats.hpp>
@@ -81,10 +82,14 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// Waits until the task is resolved; drives meanwhile. False when the deadline passes first.
   bool wait(const Task& task, Clock::time_point deadline = Clock::time_point::max());
-  /// Waits until one of the tasks is resolved.
-  void wait_any(std::span<const TaskPtr> tasks);
+  /// Waits until one of the tasks is resolved, or the deadline passes.
+  void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max());
   /// Waits until every accepted task is resolved.
-  void wait_all();
+  void wait_all(const ProgressCallback& progress = nullptr);
+  /// How far a task has come, by its own account.
+  TaskProgress progress_of(Task& task);
+  /// Adds what is known of chunks that are not taken in yet.
+  void add_progress(std::span<const TaskPtr> chunks, Progress& progress);
   /// Calls `callback` when the task is resolved: at once if it is.
   void when_resolved(const TaskPtr& task, std::function<void()> callback);
 
@@ -370,6 +375,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 #include <brood/pool/dispatcher_deadlines.hpp>
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
+#include <brood/pool/dispatcher_insight.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/dispatcher_requests.hpp>
 #include <brood/pool/dispatcher_sources.hpp>

@@ -158,7 +158,7 @@ inline bool Dispatcher::wait(const Task& task, Clock::time_point deadline) {
   return drive_until(lock, [&] { return task.resolved.load(std::memory_order_relaxed); }, deadline);
 }
 
-inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks) {
+inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline) {
   Lock lock(mutex_);
   drive_until(
       lock,
@@ -166,12 +166,7 @@ inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks) {
         return std::any_of(tasks.begin(), tasks.end(),
                            [](const TaskPtr& task) { return task->resolved.load(std::memory_order_relaxed); });
       },
-      Clock::time_point::max());
-}
-
-inline void Dispatcher::wait_all() {
-  Lock lock(mutex_);
-  drive_until(lock, [&] { return outstanding_ == 0 && callbacks_.empty(); }, Clock::time_point::max());
+      deadline);
 }
 
 inline void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()> callback) {

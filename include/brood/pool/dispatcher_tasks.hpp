@@ -95,6 +95,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
     failure = make_failure(FailureKind::serialization, *task, error.what());
   }
   Lock lock(mutex_);
+  task->progress = answer.progress;
   task->results = std::move(answer.results);
   task->items_done = failure ? 0 : task->items;
   resolve(task, std::move(failure));
@@ -215,6 +216,7 @@ inline std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, 
 /// A task whose worker ended under it.
 inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
   take_output(slot, *task);
+  slot.look_at_progress(*task);
   if (task->items != 0) {
     salvage_items(slot, *task);
     const std::uint64_t started = slot.ends.status.page().halt_items();
@@ -282,6 +284,7 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   task->pull_refused = false;
   task->timed_out = false;
   task->assigned_at = {};
+  task->progress = {};
   task->output.clear();
   task->state = Task::State::queued;
   delay(task);

@@ -67,6 +67,7 @@ struct Dispatcher::FrameHandler {
     if (!slot.greeted) return greet(frame);
     if (slot.assigned.empty() || slot.assigned.front()->id != header.task) return;  // given up since the header was read
     const TaskPtr task = slot.assigned.front();
+    if ((header.flags & FrameHeader::reported) != 0) slot.look_at_progress(*task);
     if ((header.flags & FrameHeader::full) != 0 && dispatcher.options_.memory_per_worker != 0) slot.full = true;
     switch (header.type) {
       case FrameType::items:

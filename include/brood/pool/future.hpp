@@ -78,6 +78,10 @@ class Future {
     return task().output;
   }
 
+  /// How far the task has come, by its own account (this_task::progress): just now, while it runs; afterwards, at its end,
+  /// as far as that was seen. {0, 0} where it has told nothing. Never waits.
+  TaskProgress progress() const { return task().dispatcher->progress_of(*task_); }
+
   /// Gives the task up: one that has not started never will, one that runs is killed with its worker. It resolves as
   /// TaskCancelled, or with its value if that was there first. False when it was resolved already.
   bool cancel() {

@@ -15,14 +15,21 @@ namespace brood::detail {
 struct InlineAnswer {
   ResultParts results;
   Bytes failure;  ///< empty: none
+  TaskProgress progress;
 };
 
 /// Runs a task in the calling thread, through the same bytes as in a worker. No lock is held.
 inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64_t max_result_bytes) {
   class Items final : public ItemSink {
    public:
-    explicit Items(Bytes& into) : into_(into) {}
-    bool start() override { return true; }
+    Items(Bytes& into, ProgressWords& words) : progress(words), into_(into) {}
+
+    ProgressWords& progress;
+
+    bool start() override {
+      progress.report(0, 0);
+      return true;
+    }
     void finish(bool failed, std::span<const std::byte> bytes) override {
       const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
       into_.append(&word, sizeof word);
@@ -35,11 +42,13 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
 
   InlineAnswer answer;
   Bytes items;
-  Items sink(items);
+  ProgressWords progress;
+  Items sink(items, progress);
   TaskContext context;
   context.task = task.id;
   context.snapshot = state;
   context.items = &sink;
+  context.progress = &progress;
   context.max_result_bytes = max_result_bytes;
   try {
     Reader in = Reader::of_call(task.payload->view());
@@ -62,6 +71,7 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
     write_current_failure(out);
     answer.failure = std::move(out).take();
   }
+  answer.progress = progress.value();
   return answer;
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <brood/pool/chunk_sizer.hpp>
+#include <brood/pool/map_progress.hpp>
 #include <brood/pool/map_results.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/outcome.hpp>
@@ -63,7 +64,8 @@ class Map {
         range_(range),
         timeout_(timeout_of(*dispatcher_, options.timeout)),
         retries_(options.retries),
-        sizer_(dispatcher_->options().tasks_per_worker != 0 ? 1 : options.chunk_size, dispatcher_->worker_count()) {
+        sizer_(dispatcher_->options().tasks_per_worker != 0 ? 1 : options.chunk_size, dispatcher_->worker_count()),
+        progress_(*dispatcher_, std::move(options.progress)) {
     if constexpr (!std::is_void_v<Result>) require_serializable<Result>();
     if constexpr (!closure) RequireTuple<Arguments>::check();
     if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f));
@@ -89,7 +91,7 @@ class Map {
         ClosureMap<F, Items> state{f_, Items(range_)};
         state_ = &state;
         if constexpr (route == Route::snapshot) {
-          if (state.items.size() == 0) return;
+          if (state.items.size() == 0) return run_closure(0, stop_at_failure);
           const SnapshotLease lease(dispatcher_, &state);
           source_ = lease.id();
           run_closure(state.items.size(), stop_at_failure);
@@ -111,6 +113,7 @@ class Map {
       left = std::ranges::size(range_);
       results_.reserve(*left);
     }
+    progress_.total = left;
     auto it = std::ranges::begin(range_);
     const auto end = std::ranges::end(range_);
     loop(stop_at_failure, [&] {
@@ -142,6 +145,7 @@ class Map {
       if (refused) {
         results_.grow_to(behind + 1);
         fail(behind, *refused);
+        ++progress_.done;
         dispatcher_->count_refused_item();
       }
       return true;
@@ -149,6 +153,7 @@ class Map {
   }
 
   void run_closure(std::uint64_t size, bool stop_at_failure) {
+    progress_.total = size;
     std::uint64_t next = 0;
     loop(stop_at_failure, [&] {
       if (next == size) return false;
@@ -163,14 +168,16 @@ class Map {
   template <class Produce>
   void loop(bool stop_at_failure, Produce produce) {
     const std::size_t wanted = std::size_t{dispatcher_->worker_count()} * 2;
+    progress_.tell();
     bool more = true;
     for (;;) {
       while (more && flying_.size() < wanted && !(stop_at_failure && first_failed_ != none)) more = produce();
       if (stop_at_failure && first_failed_ != none) abandon(first_failed_);
-      if (flying_.empty()) return;
       std::vector<TaskPtr> tasks;
       for (const Chunk& chunk : flying_) tasks.push_back(chunk.task);
-      dispatcher_->wait_any(tasks);
+      if (progress_.due()) progress_.tell(tasks);
+      if (flying_.empty()) break;
+      dispatcher_->wait_any(tasks, progress_.next());
       std::vector<Chunk> landed;
       const auto split = std::partition(flying_.begin(), flying_.end(), [](const Chunk& chunk) {
         return !chunk.task->resolved.load(std::memory_order_acquire);
@@ -179,6 +186,7 @@ class Map {
       flying_.erase(split, flying_.end());
       for (Chunk& chunk : landed) land(chunk);
     }
+    progress_.finish();
   }
 
   /// Drops the chunks that begin behind item `index`; those that have not started never will.
@@ -272,12 +280,14 @@ class Map {
     if (failed != 0) dispatcher_->count_failed_items(failed);
     sizer_.measured(task.run_ns, task.items_done);
     std::uint32_t next = task.items_done;
+    progress_.done += next;
     if (task.failure && task.item_failed && task.retry_due()) {
       send_again(chunk, next++, 1, {task.retries - 1, task.deaths});
     } else if (task.failure && task.item_failed) {
       fail(chunk.base + next++, *task.failure);
+      ++progress_.done;
     } else if (task.failure) {
-      for (; next < task.items; ++next) fail(chunk.base + next, *task.failure);
+      for (; next < task.items; ++next, ++progress_.done) fail(chunk.base + next, *task.failure);
     }
     if (next < task.items) send_again(chunk, next, task.items - next, {task.retries, task.failure ? 0 : task.deaths});
   }
@@ -337,6 +347,7 @@ class Map {
 
   void fail(std::size_t index, const Failure& failure) {
     results_.fail(index, failure);
+    ++progress_.failed;
     first_failed_ = std::min(first_failed_, index);
   }
 
@@ -370,6 +381,7 @@ class Map {
   std::vector<Chunk> flying_;
   MapResults<Result> results_;
   std::size_t first_failed_ = none;
+  MapProgress progress_;
 };
 
 /// A map under a policy; refuses at compile time what can't work.
@@ -377,7 +389,7 @@ template <class Policy, class F, class Range>
 auto map_under(std::shared_ptr<Dispatcher> dispatcher, F& f, Range& range, MapOptions options) {
   require_callable<Policy, F>();
   check_options(options);
-  return Map<route_of<Policy, F>, F, Range>(std::move(dispatcher), f, range, options);
+  return Map<route_of<Policy, F>, F, Range>(std::move(dispatcher), f, range, std::move(options));
 }
 
 }  // namespace brood::detail

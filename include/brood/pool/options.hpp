@@ -7,6 +7,7 @@
 #include <string>
 
 #include <brood/core/limits.hpp>
+#include <brood/pool/progress.hpp>
 
 namespace brood {
 
@@ -90,6 +91,9 @@ struct MapOptions {
   std::chrono::milliseconds timeout{0};
   /// TaskOptions::retries of each item.
   unsigned retries = 0;
+  /// Is told how far the call has come: {.progress = brood::progress_line("resizing")} of <brood/progress.hpp>, or a
+  /// function of your own. See ProgressCallback.
+  ProgressCallback progress = nullptr;
 };
 
 }  // namespace brood

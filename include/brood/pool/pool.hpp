@@ -20,6 +20,7 @@
 #include <brood/pool/future.hpp>
 #include <brood/pool/map.hpp>
 #include <brood/pool/options.hpp>
+#include <brood/pool/progress.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/submit.hpp>
 #include <brood/pool/submit_into.hpp>
@@ -151,7 +152,7 @@ class Pool {
   auto map(F&& f, Range&& range, MapOptions options = {}) {
     dispatcher_->check_process("Pool::map");
     detail::HeldCallable<F> function = f;
-    return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, options).values();
+    return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, std::move(options)).values();
   }
 
   /// Like map, but returns for each item its value or its Failure.
@@ -159,7 +160,7 @@ class Pool {
   auto try_map(F&& f, Range&& range, MapOptions options = {}) {
     dispatcher_->check_process("Pool::try_map");
     detail::HeldCallable<F> function = f;
-    return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, options).outcomes();
+    return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, std::move(options)).outcomes();
   }
 
   /// No more work is taken: submit throws PoolClosed from now on.
@@ -172,6 +173,13 @@ class Pool {
   void wait() {
     dispatcher_->check_process("Pool::wait");
     dispatcher_->wait_all();
+  }
+
+  /// The same, and tells how far that is: Progress::done counts tasks that were resolved since the call began, the total
+  /// those and all that are outstanding. See ProgressCallback.
+  void wait(const ProgressCallback& progress) {
+    dispatcher_->check_process("Pool::wait");
+    dispatcher_->wait_all(progress);
   }
 
   /// Tasks that have not started resolve as TaskCancelled.

@@ -216,6 +216,11 @@ class Slot {
 
   bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }
 
+  /// Sees how far a task has come that it runs, or has run last.
+  void look_at_progress(Task& task) const noexcept {
+    if (const auto told = ends.status.page().progress.of(task.number)) task.progress = *told;
+  }
+
   /// When a task that runs, or the item of it that runs, has started. The worker is believed once, in a chunk once for each
   /// item: no task can put its own deadline off again and again.
   Clock::time_point start_of(const Task& task) noexcept {

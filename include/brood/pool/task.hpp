@@ -16,6 +16,7 @@
 
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
+#include <brood/core/task_progress.hpp>
 #include <brood/pool/assembly.hpp>
 #include <brood/pool/landing.hpp>
 #include <brood/wire/code_pointer.hpp>
@@ -108,6 +109,7 @@ struct Task {
   std::unique_ptr<const Landing> landing;  ///< where its elements are wanted; null: nowhere, it is a value
   std::shared_ptr<Pull> pull;      ///< of a large result: what is read, or was
   bool pull_refused = false;       ///< its worker was told to send its result through the pipe
+  TaskProgress progress;  ///< as it was last seen
   std::string output;  ///< the last that it printed, when that is captured
   std::optional<Failure> failure;
   std::vector<std::function<void()>> callbacks;

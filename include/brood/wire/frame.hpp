@@ -39,6 +39,7 @@ struct FrameHeader {
   static constexpr std::uint16_t reads_host = 8;            // flag of `hello`: the worker can do that
   static constexpr std::uint16_t full = 4;                  // flag of an answer: the worker has more memory than it may
   static constexpr std::uint16_t parting = 8;               // flag of `task`: the worker leaves when it has answered
+  static constexpr std::uint16_t reported = 64;             // flag of an answer: the task has told of its progress
   static constexpr std::uint16_t spare = 16;                // flag of `setup`: there is time before the first task
 
   std::uint32_t magic = magic_value;

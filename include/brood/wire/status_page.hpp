@@ -28,12 +28,41 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include <brood/core/task_progress.hpp>
 #include <brood/os/crash_handler.hpp>
 #include <brood/os/mapping.hpp>
 
 namespace brood::detail {
+
+/// What a task says of its progress. `number` tells whose the words are: those of a task that has ended stay until the
+/// next one begins.
+struct ProgressWords {
+  std::atomic<std::uint64_t> number{0};  ///< a claim number; 0: nobody's
+  std::atomic<std::uint64_t> done{0};
+  std::atomic<std::uint64_t> total{0};
+
+  void report(std::uint64_t now_done, std::uint64_t of_total) noexcept {
+    done.store(now_done, std::memory_order_relaxed);
+    total.store(of_total, std::memory_order_relaxed);
+  }
+  TaskProgress value() const noexcept { return {done.load(std::memory_order_acquire), total.load(std::memory_order_acquire)}; }
+
+  /// Before the next task is claimed.
+  void clear() noexcept {
+    number.store(0, std::memory_order_relaxed);
+    done.store(0, std::memory_order_release);
+    total.store(0, std::memory_order_release);
+  }
+  /// What that task has said; nothing when the words are another's.
+  std::optional<TaskProgress> of(std::uint64_t wanted) const noexcept {
+    if (number.load(std::memory_order_acquire) != wanted) return std::nullopt;
+    const TaskProgress told = value();
+    return number.load(std::memory_order_relaxed) == wanted ? std::optional(told) : std::nullopt;
+  }
+};
 
 struct StatusPage {
   static constexpr std::size_t claim_count = 64;
@@ -50,8 +79,7 @@ struct StatusPage {
 
   std::atomic<std::uint64_t> task{0};           ///< the task that runs, 0 between tasks
   std::atomic<std::uint64_t> started_ns{0};     ///< CLOCK_MONOTONIC at its start
-  std::atomic<std::uint64_t> progress_done{0};
-  std::atomic<std::uint64_t> progress_total{0};
+  ProgressWords progress;                       ///< of the task that runs; in a chunk, of the item that runs
   std::atomic<std::uint64_t> items_started{0};  ///< of the chunk that runs
   std::atomic<std::uint64_t> items_done{0};     ///< of the chunk that runs << 32 | bytes of the log in use
   /// What runs while the worker starts: n is after_fork of the n-th Preload, then in_start_hook; 0 before and after.

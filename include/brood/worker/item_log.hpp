@@ -69,6 +69,7 @@ class ItemLog final : public ItemSink {
   bool start() override {
     if (full_) return false;  // the rest of the chunk goes to another worker
     if ((task_.flags & FrameHeader::timed) != 0) page_.started_ns.store(monotonic_ns(), std::memory_order_relaxed);
+    page_.progress.report(0, 0);  // what the item before has said
     return page_.start_item();
   }
 

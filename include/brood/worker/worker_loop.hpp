@@ -119,6 +119,7 @@ class WorkerLoop {
         pid_(::getpid()) {
     channel.status.reset();  // mapped for life: nothing of ours is open that tasks could write to, but the two pipes
     context_.page = &status_.page();
+    context_.progress = &status_.page().progress;
     context_.preloaded = &preloaded;
     context_.snapshot = snapshot;
   }
@@ -271,13 +272,13 @@ class WorkerLoop {
     const std::uint64_t started = monotonic_ns();
     page.items_started.store(0, std::memory_order_relaxed);
     page.items_done.store(0, std::memory_order_relaxed);
-    page.progress_done.store(0, std::memory_order_relaxed);
-    page.progress_total.store(0, std::memory_order_relaxed);
+    page.progress.clear();
     page.started_ns.store(started, std::memory_order_relaxed);
     if (!page.claim(task.number)) {
       if (page.was_taken_back(task.number)) return;
       leave(exit_code_of_broken_worker);  // a task has written over the page, and nobody would answer for this one
     }
+    page.progress.number.store(task.number, std::memory_order_release);
     page.task.store(task.task, std::memory_order_release);
 
     ItemLog log(page, results_.get(), identity_, task, own_, memory_);
@@ -341,6 +342,7 @@ class WorkerLoop {
     FrameHeader header;
     header.type = type;
     header.flags = memory_.full() ? FrameHeader::full : 0;
+    if (status_.page().progress.value() != TaskProgress{}) header.flags |= FrameHeader::reported;
     header.task = task.task;
     header.number = monotonic_ns() - started;
     return header;
