@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Configures, builds and tests one of the consumer projects, as its users would, with brood's compiler and flags but
-# not optimised. Nothing is left of an earlier run.
+# not optimised; one that is no CMake project has a build.sh. Nothing is left of an earlier run.
 cmake_minimum_required(VERSION 3.25)
 
 function(run what)
@@ -14,9 +14,15 @@ endfunction()
 file(REMOVE_RECURSE ${work})
 file(MAKE_DIRECTORY ${work})
 set(prefix)
-if(consumer STREQUAL "find_package")
+if(consumer STREQUAL "find_package" OR consumer STREQUAL "pkg_config")
   set(prefix ${work}/prefix)
   run("install brood" ${CMAKE_COMMAND} --install ${brood_build} --prefix ${prefix} --config ${build_type})
+endif()
+
+if(EXISTS ${CMAKE_CURRENT_LIST_DIR}/${consumer}/build.sh)
+  separate_arguments(flags UNIX_COMMAND "${flags}")
+  run("build and run" sh ${CMAKE_CURRENT_LIST_DIR}/${consumer}/build.sh ${work} ${compiler} -std=c++20 ${flags})
+  return()
 endif()
 
 run("configure" ${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/${consumer} -B ${work}/build -G ${generator}
