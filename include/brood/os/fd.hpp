@@ -78,6 +78,12 @@ class Fd {
   /// Gives the descriptor up without closing it: in a forked copy of its process the number may be another's.
   void forget() noexcept { fd_ = -1; }
 
+  /// The same for one that is somebody else's from now on.
+  int release() noexcept {
+    if (fd_ >= 0) library_descriptors.erase(fd_);
+    return std::exchange(fd_, -1);
+  }
+
   void reset() noexcept {
     if (fd_ < 0) return;
     library_descriptors.erase(fd_);

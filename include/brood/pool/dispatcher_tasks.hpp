@@ -97,6 +97,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   Lock lock(mutex_);
   task->progress = answer.progress;
   task->results = std::move(answer.results);
+  task->received = std::move(answer.received);
   task->items_done = failure ? 0 : task->items;
   resolve(task, std::move(failure));
   wake();  // no event of a worker's does
@@ -117,7 +118,10 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
   } else {
     done_ += task->items == 0 ? 1U : task->items_done;
   }
-  if (task->failure) drop_pull(*task);
+  if (task->failure) {
+    drop_pull(*task);
+    task->received.clear();
+  }
   task->payload.reset();
   task->kept.reset();
   task->attachment.reset();
@@ -280,6 +284,7 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
   task->failure.reset();
   task->results.clear();
+  task->received.clear();
   drop_pull(*task);
   task->pull_refused = false;
   task->timed_out = false;

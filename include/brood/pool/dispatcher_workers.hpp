@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/dispatcher_descriptors.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 
 namespace brood::detail {
@@ -55,6 +56,9 @@ struct Dispatcher::FrameHandler {
         }
         return;
       }
+      case FrameType::post:
+        if (header.size != 0 || slot.passage || slot.passage_asks == 2) throw ProtocolError("one wish for descriptors too many");
+        return;
       case FrameType::failed:
         if (header.size > std::max(limit, max_failure)) throw MessageTooLarge("an exception of that size");
         return;
@@ -76,8 +80,12 @@ struct Dispatcher::FrameHandler {
         if ((header.flags & FrameHeader::last) == 0) return;
         dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
-      case FrameType::large: return dispatcher.begin_pull(slot, *task, frame);
+      case FrameType::post: return answer_post(slot, *task);
+      case FrameType::large:
+        take_descriptors(slot, *task, header);
+        return dispatcher.begin_pull(slot, *task, frame);
       case FrameType::result:
+        take_descriptors(slot, *task, header);
         task->results.push_back(
             {0, 1, slot.pid, 0, task->landing ? task->landing->land(frame.payload.view()) : std::move(frame.payload)});
         dispatcher.take_output(slot, *task);
@@ -251,6 +259,7 @@ inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::opti
   remove_assigned(slot, 0);
   ++slot.tasks_done;
   slot.give_back(task->number);
+  slot.end_passage();
   start_failures_ = 0;
   if (slot.was_spare) spare_failures_ = 0;
   if (task->number == slot.last_number) slot.parted = true;

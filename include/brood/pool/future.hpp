@@ -106,6 +106,8 @@ class Future {
       try {
         detail::LargeMessage* const large = task().pull ? &task().pull->message() : nullptr;
         Reader in = large != nullptr ? Reader(large->own.view(), large->blocks) : Reader(task().results[0].view());
+        detail::ListedDescriptors descriptors(&task().received);
+        in.with(&descriptors);
         R value = in.value<R>();
         in.finish();
         return value;

@@ -16,6 +16,7 @@ struct InlineAnswer {
   ResultParts results;
   Bytes failure;  ///< empty: none
   TaskProgress progress;
+  std::vector<Fd> received;
 };
 
 /// Runs a task in the calling thread, through the same bytes as in a worker. No lock is held.
@@ -51,9 +52,11 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
   context.progress = &progress;
   context.max_result_bytes = max_result_bytes;
   try {
-    Reader in = Reader::of_call(task.payload->view());
+    ListedDescriptors descriptors(descriptors_of(task.kept), true);
+    Reader in = Reader::of_call(task.payload->view()).with(&descriptors);
     const auto thunk = reinterpret_cast<Thunk>(read_code(in));
     Writer out;
+    if (task.items == 0) out.attach_to(&answer.received);
     thunk(context, in, out);
     if (task.items != 0) {
       answer.results.push_back({0, task.items, ::getpid(), 0, std::move(items)});

@@ -84,6 +84,8 @@ class Slot {
   pid_t pid = 0;
   Fd pidfd;
   WorkerEnds ends;
+  Fd passage;                  ///< the connection for the descriptors of the task that runs
+  unsigned passage_asks = 0;   ///< how often it was asked for by that task
   OutputTail output;  ///< what the task that runs has printed
   std::deque<TaskPtr> assigned;
   std::uint64_t next_number = 1;
@@ -139,6 +141,7 @@ class Slot {
     was_spare = false;
     pid = 0;
     pidfd.reset();
+    end_passage();
     ends = WorkerEnds{};
     output.clear();
     setup_sent_ = false;
@@ -212,6 +215,12 @@ class Slot {
   /// that is resolved meanwhile, which must not become something else under its hands.
   void give_back(std::uint64_t number) noexcept {
     std::erase_if(lent_, [&](const auto& lent) { return lent.first == number; });
+  }
+
+  /// The task has answered, or will not.
+  void end_passage() noexcept {
+    passage_asks = 0;
+    passage.reset();
   }
 
   bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }

@@ -77,6 +77,26 @@ struct WriteArguments<std::tuple<T...>> {
   }
 };
 
+/// An argument of a call that was taken, descriptors and all, is as gone as a direct call would have left it: who waits for
+/// the end of what it has passed must not wait for itself.
+template <class To, class From>
+void leave_argument(std::remove_reference_t<From>& from) noexcept {
+  if constexpr (std::is_same_v<From, To> && std::is_nothrow_move_constructible_v<To> && !std::is_trivially_destructible_v<To> &&
+                !is_plain_contiguous<To>) {
+    [[maybe_unused]] const To gone(std::move(from));
+  }
+}
+
+template <class Tuple>
+struct LeaveArguments;
+template <class... T>
+struct LeaveArguments<std::tuple<T...>> {
+  template <class... A>
+  static void of(std::remove_reference_t<A>&... args) noexcept {
+    (leave_argument<T, A>(args), ...);
+  }
+};
+
 /// Refuses at compile time what the policy can't run.
 template <class Policy, class F>
 constexpr void require_callable() {
@@ -161,6 +181,7 @@ void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
     WriteArguments<Arguments>::with_large(out, large, std::forward<Args>(args)...);
     task->attachment = large.complete();
     task->kept = out.take_kept();
+    const bool passes = descriptors_of(task->kept) != nullptr;
     require_size(*dispatcher, task->name, out.size() + (task->attachment ? task->attachment->size : 0));
     task->payload = shared_bytes(std::move(out));
     try {
@@ -170,6 +191,7 @@ void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
       throw;
     }
     large.accepted();
+    if (passes) LeaveArguments<Arguments>::template of<Args...>(args...);
   } else {
     // the state stays here: the snapshot, taken below, has it at the same address
     ClosureCall<F, Arguments> state{f, Arguments(std::forward<Args>(args)...)};

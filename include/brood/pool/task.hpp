@@ -104,6 +104,7 @@ struct Task {
   std::uint64_t charged = 0;  ///< bytes that count as pending
   bool delayed = false;       ///< it waits for its next try
   ResultParts results;
+  std::vector<Fd> received;  ///< descriptors of the result
   std::shared_ptr<const Attachment> attachment;  ///< its large parts; null where it has none
   Assemble assemble = nullptr;     ///< how a large result is put together while it is read; null: as parts
   std::unique_ptr<const Landing> landing;  ///< where its elements are wanted; null: nowhere, it is a value

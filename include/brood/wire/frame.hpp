@@ -12,6 +12,7 @@
 //                             that it wants a `result` (status_page.hpp)
 //                    items    results of consecutive items of a chunked task; the last one ends the task, before
 //                             all items are done if the host has halted it, or the worker is full
+//                    post     wants a connection for descriptors (status_page.hpp); twice where the first way is refused
 //                    failed   the task threw, or could not be decoded; payload: the failure as data
 #pragma once
 
@@ -28,7 +29,7 @@
 
 namespace brood::detail {
 
-enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16, result = 17, items = 18, failed = 19, large = 20 };
+enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16, result = 17, items = 18, failed = 19, large = 20, post = 21 };
 
 struct FrameHeader {
   static constexpr std::uint32_t magic_value = 0x646f7262;  // "brod"
@@ -47,7 +48,8 @@ struct FrameHeader {
   std::uint16_t flags = 0;
   std::uint64_t task = 0;
   std::uint64_t size = 0;    ///< bytes of payload behind the header
-  std::uint32_t first = 0;   ///< setup, task: the worker's place in its pool; items: the index of the first
+  std::uint32_t first = 0;   ///< setup, task: the worker's place in its pool; items: the index of the first;
+                             ///< result, large: how many descriptors were sent for it
   std::uint32_t count = 0;   ///< task, items: how many; a task of 0 items is a single call
   std::uint64_t number = 0;  ///< task: its claim number; result, items, failed: nanoseconds that the task has run
 };

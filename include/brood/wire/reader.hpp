@@ -11,6 +11,7 @@
 
 #include <brood/core/errors.hpp>
 #include <brood/wire/blocks.hpp>
+#include <brood/wire/descriptors.hpp>
 
 namespace brood {
 
@@ -37,6 +38,17 @@ class Reader {
     return reader;
   }
   bool is_call() const noexcept { return is_call_; }
+
+  // internal: where descriptors of the message come from
+  Reader& with(detail::DescriptorSource* descriptors) noexcept {
+    descriptors_ = descriptors;
+    return *this;
+  }
+  detail::DescriptorSource* descriptors() const noexcept { return descriptors_; }
+  detail::Fd descriptor(std::uint32_t number) {
+    if (descriptors_ == nullptr) fail(detail::why_no_descriptor);
+    return descriptors_->take(number);
+  }
 
   /// One number or enum. A bool is checked. An enum holds any value of its underlying type; an unscoped one that names
   /// no such type has no range that could be asked for, and is taken as it comes.
@@ -153,6 +165,7 @@ class Reader {
   std::span<const std::byte> bytes_;
   std::span<const detail::Block> blocks_;  ///< those that are not read yet
   detail::BlockSource* source_ = nullptr;
+  detail::DescriptorSource* descriptors_ = nullptr;
   std::size_t end_ = 0;
   std::uint64_t elsewhere_ = 0;  ///< bytes in blocks_
   int depth_ = 0;

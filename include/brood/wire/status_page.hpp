@@ -19,6 +19,9 @@
 // Large results. The worker says where its result lies and waits; the word `transfer` is how the host tells it that the
 // result was read, or is wanted through the pipe.
 //
+// Descriptors. A worker whose task has some, or returns some, asks the host for a connection that can carry them. The host
+// answers in the word `post`: it has taken one end of a pair of sockets, or, where it may not, wants a name to connect to.
+//
 // Crashes. Behind the page proper is room for what a handler notes when the worker crashes.
 //
 // The host treats all of it as a stranger's bytes: each word is read once and checked.
@@ -75,6 +78,8 @@ struct StatusPage {
   static constexpr std::uint64_t in_start_hook = ~std::uint64_t{0};
 
   enum class Transfer : std::uint32_t { idle = 0, offered = 1, taken = 2, refused = 3 };
+  enum class Post : std::uint32_t { idle = 0, asked = 1, taken = 2, name_wanted = 3, connected = 4 };
+  static constexpr std::uint32_t post_refused = std::uint32_t{1} << 16;
   enum class Claim : std::uint64_t { offered = 0, claimed = 1, revoked = 2 };
 
   std::atomic<std::uint64_t> task{0};           ///< the task that runs, 0 between tasks
@@ -87,6 +92,10 @@ struct StatusPage {
   std::atomic<std::uint64_t> cpu_end_s{0};      ///< the CPU time of the process at which its limit ends it; 0: none
   std::atomic<std::uint64_t> cpu_share_s{0};    ///< the limit of which that is the end
   std::atomic<std::uint32_t> transfer{0};       ///< a Transfer; the worker sleeps on it
+  std::atomic<std::uint32_t> post{0};           ///< a Post, or post_refused and an errno; the worker sleeps on it
+  std::atomic<std::uint64_t> post_name{0};      ///< of a socket at which the worker listens; 0: none yet
+  std::atomic<std::uint64_t> post_secret{0};    ///< what the host says first
+  std::atomic<std::int32_t> post_end{-1};       ///< one end of a pair of the worker's, for the host to take
   alignas(64) std::array<std::atomic<std::uint64_t>, claim_count> claims{};
 
   static constexpr std::uint64_t claim_word(std::uint64_t number, Claim claim) noexcept {

@@ -15,7 +15,9 @@
 
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
+#include <brood/os/fd.hpp>
 #include <brood/wire/blocks.hpp>
+#include <brood/wire/descriptors.hpp>
 
 namespace brood {
 
@@ -76,6 +78,22 @@ class Writer {
     return true;
   }
 
+  // internal: a copy of a descriptor travels beside the bytes; returns its number there. Throws SerializationError where none can
+  std::uint32_t attach(int fd) {
+    std::vector<detail::Fd>* const list = attached_ != nullptr ? attached_ : is_call_ ? &call_attached_ : nullptr;
+    if (list == nullptr) fail(detail::why_no_descriptor);
+    if (list->size() == detail::max_descriptors) fail("more than " + std::to_string(detail::max_descriptors) + " descriptors");
+    list->reserve(list->size() + 1);
+    try {
+      list->push_back(detail::duplicate(fd));
+    } catch (const detail::SystemError& error) {
+      fail("descriptor " + std::to_string(fd) + ": " + error.what());
+    }
+    return static_cast<std::uint32_t>(list->size() - 1);
+  }
+  // internal: where they are collected, for a result that can have some
+  void attach_to(std::vector<detail::Fd>* list) noexcept { attached_ = list; }
+
   /// Throws SerializationError.
   [[noreturn]] static void fail(const std::string& what) { throw SerializationError("a value can't be sent: " + what); }
 
@@ -128,12 +146,15 @@ class Writer {
     return writer;
   }
   std::shared_ptr<const void> take_kept() {
-    return kept_.empty() ? nullptr : std::make_shared<const std::vector<std::shared_ptr<const void>>>(std::move(kept_));
+    if (kept_.empty() && call_attached_.empty()) return nullptr;
+    return std::make_shared<const detail::KeptByCall>(detail::KeptByCall{std::move(kept_), std::move(call_attached_)});
   }
 
  private:
   detail::Bytes bytes_;
   std::vector<std::shared_ptr<const void>> kept_;
+  std::vector<detail::Fd> call_attached_;
+  std::vector<detail::Fd>* attached_ = nullptr;
   bool is_call_ = false;
   detail::BlockNotes* notes_ = nullptr;
   std::size_t notes_from_ = 0;

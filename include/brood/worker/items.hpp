@@ -144,7 +144,7 @@ void run_items(TaskContext& context, Reader& in, Writer& out) {
   while (in.remaining() != 0) {
     const auto bytes = in.raw(item_size<Arguments>(in));
     const bool ran = run_item(context, out, [&] {
-      Reader item = Reader::of_call(bytes);
+      Reader item = Reader::of_call(bytes).with(in.descriptors());
       Arguments arguments = ReadTuple<Arguments>::from(item);
       item.finish();
       invoke_into<Result>(out, f, std::move(arguments));

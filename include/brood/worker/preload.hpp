@@ -79,6 +79,7 @@ class PreloadArgs {
     Writer out = Writer::of_call();
     (out.value(args), ...);
     result.kept_ = out.take_kept();
+    if (detail::descriptors_of(result.kept_) != nullptr) Writer::fail(detail::why_no_descriptor);
     result.arguments_ = std::string(reinterpret_cast<const char*>(out.view().data()), out.size());
     return result;
   }

@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -29,6 +28,7 @@
 #include <brood/wire/status_page.hpp>
 #include <brood/worker/call.hpp>
 #include <brood/worker/context.hpp>
+#include <brood/worker/descriptor_post.hpp>
 #include <brood/worker/failure.hpp>
 #include <brood/worker/host_memory.hpp>
 #include <brood/worker/item_log.hpp>
@@ -264,10 +264,9 @@ class WorkerLoop {
 
   void run_task(Frame& frame) {
     const FrameHeader& task = frame.header;
-    if ((task.flags & FrameHeader::listed) != 0) {
-      if (!reads_host_) return;  // the host takes it back when it reads our hello
-      if (!host_.readable()) leave(0);  // a task has given up the right to: not started, it runs in another worker
-    }
+    const bool listed = (task.flags & FrameHeader::listed) != 0;
+    if (listed && !reads_host_) return;  // the host takes it back when it reads our hello
+    if (listed && !host_.readable()) leave(0);  // a task has given up the right to: not started, it runs in another worker
     StatusPage& page = status_.page();
     const std::uint64_t started = monotonic_ns();
     page.items_started.store(0, std::memory_order_relaxed);
@@ -280,7 +279,6 @@ class WorkerLoop {
     }
     page.progress.number.store(task.number, std::memory_order_release);
     page.task.store(task.task, std::memory_order_release);
-
     ItemLog log(page, results_.get(), identity_, task, own_, memory_);
     context_.index = task.first;
     context_.task = task.task;
@@ -291,15 +289,16 @@ class WorkerLoop {
     LargeResult large(page, results_.get(), identity_, [&](Writer& from) { return result_header(task, started, from); });
     context_.sender = &large;
     if (task.count == 0) out.note_blocks(&notes);
+    if (task.count == 0) out.attach_to(post_.outgoing());
     bool failed = true;
     try {
       Reader all(frame.payload.view());
-      std::vector<Block> blocks;
-      if ((task.flags & FrameHeader::listed) != 0) blocks = read_blocks(all);
-      Reader in = Reader::of_call(all.raw(all.remaining()), blocks, &host_);
+      const auto blocks = listed ? read_blocks(all) : std::vector<Block>();
+      Reader in = Reader::of_call(all.raw(all.remaining()), blocks, &host_).with(&post_);
       if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
       const auto thunk = reinterpret_cast<Thunk>(read_code(in));
       thunk(context_, in, out);
+      if (own_.same() && !large.sent()) post_.send();
       failed = false;
     } catch (const abi::__forced_unwind&) {
       throw;  // pthread_exit: the worker ends
@@ -309,6 +308,7 @@ class WorkerLoop {
     }
     if (!own_.same()) ::_exit(0);  // the task forked, and the child has come back here: its twin answers
     if (!failed && !large.sent()) answer(task, started, out, log);
+    post_.end();
     frame.payload = Bytes();
     page.task.store(0, std::memory_order_release);
     if ((task.flags & FrameHeader::parting) == 0) return;
@@ -344,6 +344,7 @@ class WorkerLoop {
     header.flags = memory_.full() ? FrameHeader::full : 0;
     if (status_.page().progress.value() != TaskProgress{}) header.flags |= FrameHeader::reported;
     header.task = task.task;
+    if (type == FrameType::result) header.first = post_.send();
     header.number = monotonic_ns() - started;
     return header;
   }
@@ -375,6 +376,7 @@ class WorkerLoop {
   FrameReader reader_;
   MemoryWatch memory_;
   HostMemory host_;
+  DescriptorPost post_{status_.page(), results_.get(), identity_};
   bool reads_host_ = false;
   bool address_space_limited_ = false;
   bool stopped_ = false;

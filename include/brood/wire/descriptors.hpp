@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Descriptors that belong to a message. Its bytes hold their places in a list; the list itself takes another way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <brood/core/errors.hpp>
+#include <brood/os/descriptor_socket.hpp>
+#include <brood/os/fd.hpp>
+
+namespace brood::detail {
+
+inline constexpr const char* why_no_descriptor =
+    "a descriptor can be (part of) an argument of a task, or of the result of a call by submit, but not of a result of map, of "
+    "a preload_args, of an exception, nor of a buffer that a Serializer made";
+
+/// What the task of a call holds on to, behind the `const void` of Writer::take_kept: what the call names, and what goes along.
+struct KeptByCall {
+  std::vector<std::shared_ptr<const void>> objects;
+  mutable std::vector<Fd> descriptors;  ///< given up when the one worker that may run the task has them
+};
+
+/// Those of a call; null: none.
+inline std::vector<Fd>* descriptors_of(const std::shared_ptr<const void>& kept) noexcept {
+  if (!kept) return nullptr;
+  std::vector<Fd>& all = static_cast<const KeptByCall*>(kept.get())->descriptors;
+  return all.empty() ? nullptr : &all;
+}
+
+/// Where a Reader gets descriptors from.
+class DescriptorSource {
+ public:
+  /// The one of that number. Throws SerializationError when there is none.
+  virtual Fd take(std::uint32_t number) = 0;
+  /// Whether the message is read by the process, and in the thread, that wrote it.
+  virtual bool here() const noexcept { return false; }
+
+ protected:
+  ~DescriptorSource() = default;
+};
+
+[[noreturn]] inline void no_such_descriptor(std::uint32_t number, std::size_t count) {
+  throw SerializationError("bytes can't be decoded: they name descriptor " + std::to_string(number) + " of a message that has " +
+                           std::to_string(count));
+}
+
+/// Descriptors that are here already. Each use gets a copy.
+class ListedDescriptors final : public DescriptorSource {
+ public:
+  explicit ListedDescriptors(const std::vector<Fd>* list, bool inlined = false) noexcept : list_(list), inlined_(inlined) {}
+
+  Fd take(std::uint32_t number) override {
+    const std::size_t count = list_ != nullptr ? list_->size() : 0;
+    if (number >= count) no_such_descriptor(number, count);
+    return duplicate((*list_)[number].get());
+  }
+  bool here() const noexcept override { return inlined_; }
+
+ private:
+  const std::vector<Fd>* list_;
+  bool inlined_;
+};
+
+}  // namespace brood::detail
