@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Descriptors when a system call fails: another way where there is one, else a typed error, and nothing left.
+// Descriptors and channels when a system call fails: another way where there is one, else a typed error, and nothing left.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -39,6 +39,12 @@ std::string contents(const brood::Fd& of) {
 }
 
 brood::Fd answer(const brood::Fd& memory) { return make_memory(contents(memory) + ", answered"); }
+
+int sum_of(brood::Channel<int> host) {
+  int sum = 0;
+  for (const int each : host) host.send(sum += each);
+  return sum;
+}
 
 }  // namespace
 
@@ -93,6 +99,34 @@ TEST_CASE("a call that fails once while descriptors travel fails that task at th
         board.lift();
         CHECK(contents(pool.submit(&answer, memory).get()) == "asked, answered");
       }
+    }
+  }
+}
+
+TEST_CASE("a channel whose calls fail throws, and its pool goes on") {
+  support::Board board;
+  const support::Leftovers audit;
+  for (const char* const name : {"socketpair", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "poll", "shutdown"}) {
+    for (std::uint64_t nth = 1; nth <= 4; ++nth) {
+      CAPTURE(name);
+      CAPTURE(nth);
+      brood::Pool<brood::SpawnPolicy> pool({.workers = 1});
+      Fault fault = failure(name, ENOTSUP, ProcessRole::host);
+      fault.first = fault.last = nth;
+      board.plan({fault});
+      try {
+        auto [mine, theirs] = brood::channel<int>({.capacity = 50'000});
+        auto sum = pool.submit(&sum_of, std::move(theirs));
+        for (int at = 0; at < 5; ++at) {
+          mine.send(at);
+          mine.receive();
+        }
+        mine.close();
+        sum.get();
+      } catch (const brood::Error& error) {
+        CHECK(std::string(error.what()).size() > 5);
+      }
+      board.lift();
     }
   }
 }

@@ -180,6 +180,18 @@ class MessageTooLarge : public Error {
   using Error::Error;
 };
 
+/// This end of a Channel is closed, or nobody receives at the other one any more.
+class ChannelClosed : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A task that runs inside of submit (InlinePolicy) would wait for its Channel for ever.
+class ChannelDeadlock : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A ForkPolicy pool was made in a process with more than one thread.
 class HostIsThreaded : public Error {
  public:

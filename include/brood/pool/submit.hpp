@@ -197,6 +197,10 @@ void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
     ClosureCall<F, Arguments> state{f, Arguments(std::forward<Args>(args)...)};
     out.raw(code_of<&run_closure<F, Arguments, Result>>());
     if (task->landing) out.number(task->landing->room);
+    if constexpr (route == Route::snapshot && TravellingArguments<Arguments>::any) {
+      TravellingArguments<Arguments>::write(out, state.arguments);
+      task->kept = out.take_kept();
+    }
     task->payload = shared_bytes(std::move(out));
     if constexpr (route == Route::snapshot) {
       const SnapshotLease lease(dispatcher, &state);

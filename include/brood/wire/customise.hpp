@@ -41,6 +41,10 @@ namespace detail {
 template <class T>
 inline constexpr bool argument_only = false;
 
+/// Whether an argument of type T travels in a message also where a closure's arguments are inherited.
+template <class T>
+inline constexpr bool always_travels = false;
+
 // T itself is compared, since a specialisation may derive from the Serializer of another type
 template <class T>
 concept HasSerializer = !requires { requires std::same_as<typename Serializer<T>::Unspecialised, T>; };

@@ -291,14 +291,42 @@ struct ClosureCall {
   Arguments arguments;
 };
 
+/// The arguments of a closure that travel all the same (channels: the snapshot's copies are closed). In a task that runs in its
+/// caller they stay where they are.
+template <class Tuple, class Indices = std::make_index_sequence<std::tuple_size_v<Tuple>>>
+struct TravellingArguments;
+template <class... T, std::size_t... I>
+struct TravellingArguments<std::tuple<T...>, std::index_sequence<I...>> {
+  static constexpr bool any = (always_travels<T> || ...);
+
+  static void write(Writer& out, const std::tuple<T...>& arguments) {
+    const auto one = [&]<class U>(const U& value) {
+      if constexpr (always_travels<U>) out.value<U>(value);
+    };
+    (one(std::get<I>(arguments)), ...);
+  }
+  static void read(Reader& in, std::tuple<T...>& arguments, bool stays) {
+    const auto one = [&]<class U>(U& value) {
+      if constexpr (always_travels<U>) {
+        if (stays) return Serializer<U>::stay(value);
+        ::new (static_cast<void*>(&value)) U(in.value<U>());  // what is there means nothing here, and closes nothing
+      }
+    };
+    (one(std::get<I>(arguments)), ...);
+  }
+};
+
 /// The thunk of a single call in a snapshot, or in the caller: callable and arguments are there already.
 template <class F, class Arguments, class Result>
 void run_closure(TaskContext& context, Reader& in, Writer& out) {
   const ContextScope scope(context);
   Returned<Result> returned;
   returned.expect(in);
-  in.finish();
   auto& call = *static_cast<ClosureCall<F, Arguments>*>(const_cast<void*>(context.snapshot));
+  if constexpr (TravellingArguments<Arguments>::any) {
+    TravellingArguments<Arguments>::read(in, call.arguments, context.page == nullptr);
+  }
+  in.finish();
   invoke_into(out, returned, call.f, std::move(call.arguments));
   send_large(context, out);
 }
