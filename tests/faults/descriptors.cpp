@@ -71,7 +71,7 @@ TEST_CASE("descriptors travel by either of two ways, and a host that has neither
     REQUIRE(!outcome);
     CHECK(outcome.failure().kind() == brood::FailureKind::serialization);
     CHECK_MESSAGE(outcome.failure().message().find("both were refused") != std::string::npos, outcome.failure().message());
-    CHECK(board.hits() == 2);
+    CHECK(board.hits() > 0);
     board.lift();
     CHECK(contents(pool.submit(&answer, make_memory("again")).get()) == "again, answered");
   }
@@ -83,19 +83,23 @@ TEST_CASE("a call that fails once while descriptors travel fails that task at th
   for (const ProcessRole role : {ProcessRole::host, ProcessRole::worker}) {
     for (const char* const name : {"sendmsg", "recvmsg", "fcntl", "socket", "accept4", "getsockopt", "pidfd_getfd", "futex"}) {
       for (std::uint64_t nth = 1; nth <= 6; ++nth) {
-        CAPTURE(name);
-        CAPTURE(nth);
+        const std::string which = name + std::string(", number ") + std::to_string(nth);
+        CAPTURE(which);
         Fault fault = failure(name, EMFILE, role);
         fault.first = fault.last = nth;
         brood::Pool<brood::SpawnPolicy> pool({.workers = 1});
         CHECK(pool.submit([] { return 1; }).get() == 1);
         const brood::Fd memory = make_memory("asked");
         board.plan({fault});
+        std::string said;
         try {
-          CHECK(contents(pool.submit(&answer, memory).get()) == "asked, answered");
-        } catch (const brood::Error& error) {
-          CHECK(std::string(error.what()).size() > 20);
+          said = contents(pool.submit(&answer, memory).get());
+        } catch (const brood::SerializationError& error) {
+          said = error.what();
+        } catch (const brood::ProtocolError& error) {
+          said = error.what();
         }
+        CHECK_MESSAGE((said == "asked, answered" || said.find("Too many open files") != std::string::npos), said);
         board.lift();
         CHECK(contents(pool.submit(&answer, memory).get()) == "asked, answered");
       }
@@ -108,8 +112,8 @@ TEST_CASE("a channel whose calls fail throws, and its pool goes on") {
   const support::Leftovers audit;
   for (const char* const name : {"socketpair", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "poll", "shutdown"}) {
     for (std::uint64_t nth = 1; nth <= 4; ++nth) {
-      CAPTURE(name);
-      CAPTURE(nth);
+      const std::string which = name + std::string(", number ") + std::to_string(nth);
+      CAPTURE(which);
       brood::Pool<brood::SpawnPolicy> pool({.workers = 1});
       Fault fault = failure(name, ENOTSUP, ProcessRole::host);
       fault.first = fault.last = nth;
