@@ -18,3 +18,6 @@ target_compile_options(brood_dev INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast
   $<$<BOOL:${BROOD_HAS_WUSELESS_CAST}>:-Wuseless-cast>)
 target_link_libraries(brood_dev INTERFACE brood::brood)
+
+set(BROOD_PLAIN_FLAGS "" CACHE STRING
+  "Further compiler flags of what takes the compiler longest: the suites for every policy, and the examples")

@@ -1,10 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# check.sh <source> <compiler> <flags>...
-# The source's first line is "// expect: <extended regular expression>". It must compile as it is; with -DBROOD_FAIL
-# it must not, and what the compiler then says, taken as one line, must match.
+# check.sh [--as-it-is] <source> <compiler> <flags>...
+# The source's first line is "// expect: <extended regular expression>". With -DBROOD_FAIL it must not compile, and what the
+# compiler then says, taken as one line, must match. With --as-it-is, it must also compile as it is.
 set -u
 
+as_it_is=
+if [ "$1" = --as-it-is ]; then
+  as_it_is=1
+  shift
+fi
 source=$1
 shift
 
@@ -17,7 +22,9 @@ fail() {
 expected=$(sed -n '1s|^// expect: *||p' "$source")
 [ -n "$expected" ] || fail 'the first line is not "// expect: <regular expression>"'
 
-output=$("$@" -fsyntax-only "$source" 2>&1) || fail 'does not compile without -DBROOD_FAIL:' "$output"
+if [ -n "$as_it_is" ]; then
+  output=$("$@" -fsyntax-only "$source" 2>&1) || fail 'does not compile without -DBROOD_FAIL:' "$output"
+fi
 
 if output=$("$@" -fsyntax-only -DBROOD_FAIL "$source" 2>&1); then
   fail 'compiles with -DBROOD_FAIL, but must not'

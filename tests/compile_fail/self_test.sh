@@ -13,7 +13,7 @@ expect() {
   wanted=$1
   shift
   cat > "$folder/case.cpp"
-  if output=$(sh "$check" "$folder/case.cpp" "$@" 2>&1); then verdict=passes; else verdict=fails; fi
+  if output=$(sh "$check" --as-it-is "$folder/case.cpp" "$@" 2>&1); then verdict=passes; else verdict=fails; fi
   if [ -z "$wanted" ]; then
     [ $verdict = passes ] && return
   else
@@ -40,6 +40,10 @@ expect 'does not compile without -DBROOD_FAIL' "$@" << 'END'
 // expect: our own words
 int main() { static_assert(false, "our own words"); }
 END
+output=$(sh "$check" "$folder/case.cpp" "$@" 2>&1) || {
+  failures=1
+  echo "without --as-it-is, the compilation that is to fail is all there is to it; got: $output"
+}
 expect "does not say 'our own words'" "$@" << 'END'
 // expect: our own words
 #ifdef BROOD_FAIL

@@ -59,11 +59,14 @@ TEST_CASE("FrameNames names frames and folds a recursion") {
   REQUIRE(crash);
   REQUIRE(crash->frames.size() == 60);
   const std::string text = crash->text();
-  CHECK_MESSAGE(text.starts_with("#0 (anonymous namespace)::some_function(int)+0x2 ("), text);
+  // this file may be compiled within a namespace
+  std::string name = "file_backtrace::(anonymous namespace)::some_function(int)";
+  if (text.find(name) == std::string::npos) name.erase(0, name.find('('));
+  CHECK_MESSAGE(text.starts_with("#0 " + name + "+0x2 ("), text);
   CHECK_MESSAGE(text.find("\n   ... 58 more of the same\n#59 (0xdead)\n   ... and more: these are the first 60\n") !=
                     std::string::npos,
                 text);
-  CHECK(crash->summary(1) == " at address 0x1230 in (anonymous namespace)::some_function(int)");
+  CHECK(crash->summary(1) == " at address 0x1230 in " + name);
 }
 
 TEST_CASE("Crash shows short runs in full") {
