@@ -23,6 +23,8 @@ namespace brood {
 /// moved out of, and last until the next one is asked for. A stream may outlive its pool, whose end ends it.
 template <class R, bool outcomes = false>
 class Stream {
+  struct State;
+
  public:
   using value_type = std::conditional_t<outcomes, Outcome<R>, std::conditional_t<std::is_void_v<R>, std::monostate, R>>;
 
@@ -37,10 +39,10 @@ class Stream {
    public:
     using iterator_concept = std::input_iterator_tag;
     using difference_type = std::ptrdiff_t;
-    using value_type = Stream::value_type;
+    using value_type = typename Stream::value_type;
 
     iterator() noexcept = default;
-    explicit iterator(typename Stream::State* state) noexcept : state_(state) {}
+    explicit iterator(State* state) noexcept : state_(state) {}
 
     /// Throws what the comparison with the end throws. Precondition: it is not at the end.
     value_type& operator*() const {
@@ -64,7 +66,7 @@ class Stream {
     }
 
    private:
-    typename Stream::State* state_ = nullptr;
+    State* state_ = nullptr;
   };
 
   /// Where the stream is: the first result, unless some were read.
@@ -76,7 +78,9 @@ class Stream {
 
   /// Ends the stream: no further item starts, those that run have StreamOptions::exit_grace to finish and are then killed with
   /// their workers. Returns when that is done. The destructor does the same.
-  void cancel() noexcept { state_->end(); }
+  void cancel() noexcept {
+    if (state_) state_->end();
+  }
 
  private:
   struct State {
@@ -88,7 +92,12 @@ class Stream {
     void fetch() {
       if (std::exchange(fetched, true)) return;
       current.reset();
-      if (!feed->next()) return;
+      try {
+        if (!feed->next()) return;
+      } catch (...) {
+        feed->end();
+        throw;
+      }
       auto& results = feed->results();
       index = results.index();
       if (results.failed()) {

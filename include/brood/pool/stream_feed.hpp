@@ -167,15 +167,18 @@ class StreamFeed {
     return std::min<std::uint64_t>(flight_.sizer.next(left_), std::max<std::uint64_t>(share, 1));
   }
 
-  /// How many bytes may be added. What the items in flight will return is counted as what others have returned.
+  /// How many bytes may be added. What the items in flight will return is counted as what others have returned; before
+  /// there are any, few items are in flight.
   std::uint64_t room_in_bytes() const noexcept {
+    const std::optional<std::uint64_t> each = results().average_bytes();
+    if (!each && outstanding() >= std::max<std::uint64_t>(least_, 2)) return 0;
     std::uint64_t used = results().bytes();
     std::uint64_t running = 0;
     for (const Chunk& chunk : flight_.flying) {
       used += chunk.payload->size();
       running += chunk.task->items;
     }
-    used += running * results().average_bytes();
+    used += running * each.value_or(0);
     if (used < max_bytes_) return max_bytes_ - used;
     return outstanding() < least_ ? 1 : 0;
   }
@@ -190,7 +193,7 @@ class StreamFeed {
       const std::uint64_t bytes = room_in_bytes();
       if (bytes == 0) return;
       if (results().ready() && (slow_input() || (!first && Clock::now() - begun > reading_at_once))) return;
-      const std::uint64_t each = item_bytes_ + results().average_bytes();  // of an item and its result, for a guess
+      const std::uint64_t each = item_bytes_ + results().average_bytes().value_or(0);  // of an item and its result, for a guess
       const std::uint64_t fitting = std::max<std::uint64_t>(bytes / std::max<std::uint64_t>(each, 1), 1);
       send_next(static_cast<std::size_t>(std::min(wanted, fitting)), bytes);
       if (!std::exchange(first, false) || slow_input()) collect();

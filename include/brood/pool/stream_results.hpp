@@ -85,6 +85,7 @@ class StreamResults {
   void fail(std::uint64_t index, const Failure& failure) {
     const std::size_t at = place_of(index, State::failed);
     failures_.insert_or_assign(indices_.empty() ? index : indices_[at], failure);
+    count_bytes(1, 0);
   }
 
   bool ready() const noexcept { return !states_.empty() && states_[front()] != State::absent; }
@@ -124,7 +125,13 @@ class StreamResults {
   std::uint64_t taken() const noexcept { return taken_; }
   /// Of the results that are here, as they came.
   std::uint64_t bytes() const noexcept { return bytes_; }
-  std::uint64_t average_bytes() const noexcept { return values_ == 0 ? 0 : all_bytes_ / values_; }
+  /// Of one of them, on average; nothing while there is no telling.
+  std::optional<std::uint64_t> average_bytes() const noexcept {
+    if constexpr (plain) return sizeof(std::uint64_t) + sizeof(R);
+    if constexpr (std::is_void_v<R>) return sizeof(std::uint64_t);
+    if (all_ == 0) return std::nullopt;
+    return all_bytes_ / all_;
+  }
 
   void clear() noexcept {
     states_.clear();
@@ -179,10 +186,10 @@ class StreamResults {
     indices_.swap(indices);
   }
 
-  void count_bytes(std::uint64_t values, std::uint64_t bytes) noexcept {
+  void count_bytes(std::uint64_t results, std::uint64_t bytes) noexcept {
     bytes_ += bytes;
     all_bytes_ += bytes;
-    values_ += values;
+    all_ += results;
   }
 
   bool ordered_ = true;
@@ -194,7 +201,7 @@ class StreamResults {
   std::map<std::uint64_t, Failure> failures_;  ///< by index; there are few
   std::uint64_t bytes_ = 0;
   std::uint64_t all_bytes_ = 0;
-  std::uint64_t values_ = 0;
+  std::uint64_t all_ = 0;  ///< that have come, ever
 };
 
 }  // namespace brood::detail
