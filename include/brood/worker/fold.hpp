@@ -65,7 +65,7 @@ void run_fold(TaskContext& context, Reader& in, Writer& out) {
   while (in.remaining() != 0) {
     const auto bytes = in.raw(item_size<Arguments>(in));
     const bool ran = fold.run(in.remaining() == 0, [&]() -> T {
-      Reader item = Reader::of_call(bytes);
+      Reader item = Reader::of_call(bytes).with(in.descriptors());
       Arguments arguments = ReadTuple<Arguments>::from(item);
       item.finish();
       return std::apply(f, std::move(arguments));
