@@ -17,6 +17,7 @@
 #include <brood/pool/outcome.hpp>
 #include <brood/pool/pool.hpp>
 #include <brood/pool/stats.hpp>
+#include <brood/pool/stream.hpp>
 #include <brood/wire/channel.hpp>
 #include <brood/wire/fd.hpp>
 #include <brood/wire/serializer.hpp>

@@ -70,4 +70,9 @@ inline void check_options(const TaskOptions& options) {
 
 inline void check_options(const MapOptions& options) { check_time("MapOptions::timeout", options.timeout); }
 
+inline void check_options(const StreamOptions& options) {
+  check_time("StreamOptions::timeout", options.timeout);
+  check_time("StreamOptions::exit_grace", options.exit_grace);
+}
+
 }  // namespace brood::detail

@@ -21,7 +21,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -48,6 +47,7 @@
 #include <brood/pool/slot.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/task.hpp>
+#include <brood/pool/task_queue.hpp>
 #include <brood/pool/time_after.hpp>
 
 namespace brood::detail {
@@ -84,6 +84,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   bool wait(const Task& task, Clock::time_point deadline = Clock::time_point::max());
   /// Waits until one of the tasks is resolved, or the deadline passes.
   void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max());
+  /// Hears what has happened, without waiting.
+  void poll();
   /// Waits until every accepted task is resolved.
   void wait_all(const ProgressCallback& progress = nullptr);
   /// How far a task has come, by its own account.
@@ -96,6 +98,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   bool cancel(const TaskPtr& task);
   /// Cancels the task unless a worker has started it.
   void cancel_unstarted(const TaskPtr& task);
+  /// Cancels chunks. Their items that run may finish for so long.
+  void end_early(std::span<const TaskPtr> chunks, std::chrono::milliseconds grace);
   /// Why no more work is taken; a later one counts more.
   enum class Closing : std::uint8_t { open, closed, killed, destroyed };
   void close(Closing why = Closing::closed);
@@ -129,7 +133,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
     State state = State::launching;
     std::unique_ptr<WorkerSource> impl;
     Clock::time_point deadline;
-    std::deque<TaskPtr> queue;  ///< of a snapshot
+    TaskQueue queue;  ///< of a snapshot
     std::exception_ptr cause;   ///< of its end
     bool useful = false;        ///< one of its workers has come up
     std::size_t live = 0;       ///< slots that one of its workers fills
@@ -148,7 +152,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   }
 
   struct FrameHandler;
-
   /// The driver's place, for as long as it lives.
   class DriverSeat {
    public:
@@ -193,7 +196,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   void supervise();
   void supervise_main();
   void supervise_source(Source& source);
-  TaskPtr next_queued(std::deque<TaskPtr>& queue);
   Slot* fill_place(Source& source);
   std::optional<std::uint32_t> free_place_of(const Source& source);
   Slot* start_worker(Source& source, Seat seat, std::uint32_t place);
@@ -208,7 +210,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::size_t keep_spares(std::size_t most);
   void spare_failed() noexcept;
   void start_failed(Source& source, Seat seat, const std::exception_ptr& cause);
-  void fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause);
+  void fail_queue(TaskQueue& queue, const std::exception_ptr& cause);
   static std::exception_ptr told_as_broken(const std::exception_ptr& cause);
 
   // one worker: dispatcher_workers.hpp
@@ -232,6 +234,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   void top_up(Slot& slot);
   TaskPtr take_back_one(std::uint32_t source);
   void requeue(const TaskPtr& task);
+  void take_back_lower(const Task& task);
   void revoke_unstarted(Slot& slot, std::size_t keep = 1);
   void refused(Slot& slot);
   // large results: dispatcher_pulls.hpp
@@ -304,7 +307,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::unique_ptr<std::byte[]> pull_stage_;  ///< the driver's, also without the lock
   std::vector<std::shared_ptr<Pull>> pulls_;  ///< large results that are to be read; some may have been given up
 
-  std::deque<TaskPtr> queue_;
+  TaskQueue queue_;
   std::vector<std::unique_ptr<Slot>> slots_;  ///< by index
   std::vector<std::uint32_t> vacant_;         ///< those that nobody uses
   std::array<Places, 2> places_;              ///< the pool's own, and those of snapshots

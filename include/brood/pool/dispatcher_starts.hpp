@@ -28,7 +28,7 @@ inline void Dispatcher::supervise_source(Source& source) {
       idle_.pop_back();
       slot.listed_idle = false;
       if (!slot.idle() || slot.source != source.id) continue;
-      const TaskPtr task = next_queued(queue_);
+      const TaskPtr task = queue_.next();
       if (!task) {
         idle_.push_back(slot.index);
         slot.listed_idle = true;
@@ -38,9 +38,9 @@ inline void Dispatcher::supervise_source(Source& source) {
     }
   }
   if (source.state != Source::State::ready) return;
-  std::deque<TaskPtr>& queue = source.snapshot ? source.queue : queue_;
+  TaskQueue& queue = source.snapshot ? source.queue : queue_;
   while (!queue.empty()) {
-    const TaskPtr task = next_queued(queue);
+    const TaskPtr task = queue.next();
     if (!task) return;
     if (source.snapshot) {
       const std::vector<Slot*>& slots = places_[1].slots;
@@ -55,7 +55,7 @@ inline void Dispatcher::supervise_source(Source& source) {
     queue.push_front(task);  // where it stays should the start fail
     Slot* const slot = fill_place(source);
     if (slot == nullptr) return;
-    queue.pop_front();
+    queue.remove_front(task);
     give(*slot, task);
   }
   // work that was handed out ahead of time to a worker that is stuck, while a place is free
@@ -65,19 +65,25 @@ inline void Dispatcher::supervise_source(Source& source) {
     queue.push_front(task);
     Slot* const slot = fill_place(source);
     if (slot == nullptr) return;
-    queue.pop_front();
+    queue.remove_front(task);
     give(*slot, task);
   }
 }
 
-/// The next task that has not been cancelled; null when there is none.
-inline TaskPtr Dispatcher::next_queued(std::deque<TaskPtr>& queue) {
-  while (!queue.empty()) {
-    TaskPtr task = std::move(queue.front());
-    queue.pop_front();
-    if (task->state == Task::State::queued) return task;
+/// A task that waits must not wait behind lower ones that have not started: those are taken back.
+inline void Dispatcher::take_back_lower(const Task& task) {
+  if (prefetched_ == 0 || task.state != Task::State::queued || task.delayed) return;
+  const Source* const source = find_source(task.source != 0 ? task.source : main_source_);
+  if (source == nullptr || !(source->snapshot ? source->queue : queue_).ranked()) return;
+  for (const auto& slot : slots_) {
+    if (slot->state() == SlotState::vacant || slot->source != source->id) continue;
+    while (slot->assigned.size() > 1 && slot->assigned.back()->priority < task.priority) {
+      const TaskPtr lower = slot->assigned.back();
+      if (!slot->revoke(*lower)) break;
+      remove_assigned(*slot, slot->assigned.size() - 1);
+      requeue(lower);
+    }
   }
-  return nullptr;
 }
 
 // ---- seats ---------------------------------------------------------------------------------------------------------
@@ -332,7 +338,7 @@ inline std::string Dispatcher::text_of(const std::exception_ptr& cause) {
   }
 }
 
-inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause) {
+inline void Dispatcher::fail_queue(TaskQueue& queue, const std::exception_ptr& cause) {
   const std::string text = text_of(cause);
   FailureKind kind = FailureKind::launch;
   try {
@@ -343,8 +349,8 @@ inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::except
     kind = FailureKind::image_mismatch;
   } catch (...) {
   }
-  std::deque<TaskPtr> failing;
-  failing.swap(queue);
+  const std::vector<TaskPtr> failing = queue.all();
+  queue.clear();
   for (const TaskPtr& task : failing) {
     if (task->state != Task::State::queued) continue;
     FailureRecord record;

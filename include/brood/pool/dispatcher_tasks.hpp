@@ -56,7 +56,7 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
     lock.unlock();
     return run_inline(task, state);
   }
-  const auto put_into = [&](std::deque<TaskPtr>& queue) {
+  const auto put_into = [&](TaskQueue& queue) {
     if (task->deaths != 0) return delay(task);
     queue.push_back(task);
   };
@@ -72,6 +72,7 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
     resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
   }
   supervise();
+  take_back_lower(*task);
   if (driving_) {
     if (next_timer() < driver_until_) bell_.ring();
   } else if (caller == Caller::leaves && followers_ == 0) {
@@ -227,7 +228,8 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     if (task->items_done == task->items && !task->cancel_wanted) return resolve(task, std::nullopt);
     // between two items nothing was running: all that is left can run elsewhere. Before the first one the callable was
     // read; that may be what killed the worker, so it counts as the first item's
-    if (task->items_done != 0 && started <= task->items_done && !task->cancel_wanted) return resolve(task, std::nullopt);
+    const bool between = task->items_done != 0 && started <= task->items_done;
+    if (between && !task->folds && !task->cancel_wanted) return resolve(task, std::nullopt);
     task->item_failed = !task->cancel_wanted;
   }
   const bool killed = !status.known() || (status.signaled() && status.signal() == SIGKILL);
@@ -303,7 +305,7 @@ inline void Dispatcher::delay(const TaskPtr& task) {
   task->delayed = true;
 }
 
-/// Puts the tasks whose pause is over at the end of their queue.
+/// Puts the tasks whose pause is over in front of those of their priority.
 inline void Dispatcher::queue_due_retries() {
   if (delayed_.empty()) return;
   const auto now = Clock::now();
@@ -313,7 +315,8 @@ inline void Dispatcher::queue_due_retries() {
     task->delayed = false;
     if (task->state != Task::State::queued) continue;  // cancelled meanwhile
     Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
-    (source != nullptr ? source->queue : queue_).push_back(task);
+    (source != nullptr ? source->queue : queue_).push_front(task);
+    take_back_lower(*task);
   }
 }
 

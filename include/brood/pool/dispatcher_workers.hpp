@@ -346,10 +346,10 @@ inline std::size_t Dispatcher::prefetch_depth() const noexcept {
 inline void Dispatcher::top_up(Slot& slot) {
   const Source* const source = find_source(slot.source);
   if (source == nullptr || source->state == Source::State::ended) return;
-  std::deque<TaskPtr>& queue = source->snapshot ? const_cast<Source*>(source)->queue : queue_;
-  const std::size_t depth = prefetch_depth();
+  TaskQueue& queue = source->snapshot ? const_cast<Source*>(source)->queue : queue_;
+  const std::size_t depth = queue.mixed() ? 1 : prefetch_depth();  // what waits ahead of time could wait behind lower ones
   while (slot.assigned.size() < depth && !used_up(slot) && slot.has_claim_room()) {
-    const TaskPtr task = next_queued(queue);
+    const TaskPtr task = queue.next();
     if (!task) return;
     if (task->limited && !slot.assigned.empty()) return queue.push_front(task);
     hand(slot, task);

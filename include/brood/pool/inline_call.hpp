@@ -36,6 +36,10 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
       into_.append(&word, sizeof word);
       into_.append(bytes.data(), bytes.size());
     }
+    void amend(std::span<const std::byte> bytes) override {
+      into_.truncate(into_.size() - sizeof(std::uint64_t));
+      finish(false, bytes);
+    }
 
    private:
     Bytes& into_;

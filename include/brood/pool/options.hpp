@@ -76,6 +76,10 @@ struct TaskOptions {
   /// a death says nothing about the task itself. What it had done by then is done twice. Before each further try there is
   /// a pause: 1 ms, then twice as long each time, up to 1 s.
   unsigned retries = 0;
+  /// Tasks of a higher priority start before others, those of one priority in the order in which they came. One that runs is
+  /// not interrupted: a task waits for one running task, of whatever priority, at the most when none of its own priority or
+  /// a higher one is before it.
+  int priority = 0;
   /// What this task may use, on top of PoolOptions::limits: where both say something, the task's counts, but for the CPU
   /// time, where both do. A limit above the worker's hard one needs a privilege. Not all can be taken off again, so the
   /// worker runs no other task after this one and is replaced: that costs a start. A worker that can't take a limit on
@@ -91,9 +95,33 @@ struct MapOptions {
   std::chrono::milliseconds timeout{0};
   /// TaskOptions::retries of each item.
   unsigned retries = 0;
+  /// TaskOptions::priority of each item; those that travel together start together.
+  int priority = 0;
   /// Is told how far the call has come: {.progress = brood::progress_line("resizing")} of <brood/progress.hpp>, or a
   /// function of your own. See ProgressCallback.
   ProgressCallback progress = nullptr;
+};
+
+/// How Pool::stream and its like work.
+struct StreamOptions {
+  /// How many items may have been read from the input whose results were not handed out yet; 0: four chunks for each worker,
+  /// by the measured time of an item. It bounds the work and the memory in flight, and how far results can lag behind the
+  /// input: with 1, each result is handed out before the next item is read.
+  std::size_t in_flight = 0;
+  /// How many bytes of arguments and results may be in flight, beside that; 0: 64 MiB, and not fewer items than workers. One
+  /// item is always possible. What items in flight will return counts as what others have returned, on average.
+  std::uint64_t max_bytes = 0;
+  /// MapOptions::chunk_size. A chunk is no larger than a worker's half share of in_flight, and does not wait for slow input.
+  std::size_t chunk_size = 0;
+  /// TaskOptions::timeout of each item.
+  std::chrono::milliseconds timeout{0};
+  /// TaskOptions::retries of each item.
+  unsigned retries = 0;
+  /// MapOptions::priority.
+  int priority = 0;
+  /// When a stream is left early, how long items that run may take to finish before they are killed with their workers;
+  /// milliseconds::max(): as long as they like. Its destructor, or cancel(), waits meanwhile.
+  std::chrono::milliseconds exit_grace{10};
 };
 
 }  // namespace brood

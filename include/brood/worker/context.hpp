@@ -35,6 +35,8 @@ class ItemSink {
   virtual bool start() = 0;
   /// Its result is complete: `failed` or not, these bytes.
   virtual void finish(bool failed, std::span<const std::byte> bytes) = 0;
+  /// The last item that was finished, without a failure and without a byte, gets these after all.
+  virtual void amend(std::span<const std::byte> bytes) = 0;
 
  protected:
   ~ItemSink() = default;
