@@ -6,6 +6,7 @@
 #include <brood/core/errors.hpp>
 #include <brood/core/exit_status.hpp>
 #include <brood/core/limits.hpp>
+#include <brood/core/random_engine.hpp>
 #include <brood/core/version.hpp>
 #include <brood/policy/fork.hpp>
 #include <brood/policy/fork_server.hpp>

@@ -36,6 +36,7 @@
 #include <vector>
 
 #include <brood/os/cpus.hpp>
+#include <brood/os/entropy.hpp>
 #include <brood/os/memory_pressure.hpp>
 #include <brood/os/own_process.hpp>
 #include <brood/os/poller.hpp>
@@ -70,6 +71,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// A new task with a number. Its payload and name are to be filled in.
   TaskPtr make_task();
+  /// The number of a call that is made of many tasks. A single task gets its own when it is accepted.
+  std::uint64_t number_call();
   /// Whether the thread that submits is about to wait. If it is, no helper is needed.
   enum class Caller : std::uint8_t { leaves, waits };
 
@@ -292,6 +295,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   const PoolOptions options_;
   const PolicyHandle policy_;
   const unsigned target_;
+  const std::uint64_t seed_;
   const pid_t pid_ = ::getpid();
   const OwnProcess own_;
   const std::uint64_t word_ = static_cast<std::uint64_t>(Clock::now().time_since_epoch().count());  ///< for workers to try to read
@@ -333,6 +337,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   Clock::time_point next_patrol_{};
 
   std::uint64_t next_task_ = 1;
+  std::uint64_t next_call_ = 0;
   std::size_t outstanding_ = 0;
   std::uint64_t pending_bytes_ = 0;  ///< of the calls that are not resolved
   std::size_t assigned_ = 0;

@@ -15,6 +15,7 @@ inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
     : options_(std::move(options)),
       policy_(std::move(policy)),
       target_(options_.workers != 0 ? options_.workers : usable_cpus()),
+      seed_(options_.seed ? *options_.seed : fresh_seed()),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(scratch_size)) {
   poller_.add(bell_.fd(), EPOLLIN, tag(Tag::bell, 0));
 }

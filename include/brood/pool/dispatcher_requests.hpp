@@ -119,6 +119,7 @@ inline PoolStats Dispatcher::stats() {
     stats.server_pid = source->impl->server_pid();
   }
   stats.preloads = preloads_;
+  stats.seed = seed_;
   each_slot([&](const Slot& slot) {
     if (slot.pid == 0) return;
     WorkerStats worker;

@@ -272,6 +272,7 @@ inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   setup.word = word_;
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
+  setup.seed = seed_;
   setup.on_start = options_.on_worker_start;
   setup.limits = options_.limits;
   setup.memory_limit = options_.memory_per_worker;

@@ -86,6 +86,7 @@ class Map {
   static constexpr std::size_t none = ~std::size_t{0};
 
   void run(bool stop_at_failure) {
+    call_ = dispatcher_->number_call();
     try {
       if constexpr (closure) {
         ClosureMap<F, Items> state{f_, Items(range_)};
@@ -247,6 +248,7 @@ class Map {
   void send(Chunk chunk, std::uint32_t count, Tries tries) {
     chunk.task = dispatcher_->make_task();
     chunk.task->items = count;
+    chunk.task->call = call_;
     chunk.task->first_item = chunk.base;
     chunk.task->source = source_;
     chunk.task->timeout = timeout_;
@@ -378,6 +380,7 @@ class Map {
   ChunkSizer sizer_;
   const void* state_ = nullptr;
   std::uint32_t source_ = 0;
+  std::uint64_t call_ = 0;
   std::vector<Chunk> flying_;
   MapResults<Result> results_;
   std::size_t first_failed_ = none;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <brood/core/limits.hpp>
@@ -64,6 +65,8 @@ struct PoolOptions {
   /// lambda. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that
   /// throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
   void (*on_worker_start)() = nullptr;
+  /// What this_worker::random_engine() depends on; when it is left out, a fresh one for each pool (PoolStats::seed).
+  std::optional<std::uint64_t> seed{};
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";
 };

@@ -201,7 +201,7 @@ class Slot {
       header.flags |= FrameHeader::listed;
       lent_.emplace_back(task->number, task->attachment);
     }
-    post(header, task->payload, task->attachment);
+    post(header, task->payload, task->attachment, {task->call, task->first_item});
   }
 
   /// Takes a task back that the worker has not started. False when it has.
@@ -249,10 +249,12 @@ class Slot {
   }
 
   /// Puts a frame behind those that are to be sent.
-  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr) {
+  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr,
+            TaskStream stream = {}) {
     const bool listed = (header.flags & FrameHeader::listed) != 0;
     header.size = (payload ? payload->size() : 0) + (!attachment ? 0 : listed ? attachment->list.size() : attachment->size);
-    outbox_.push_back({header, std::move(payload), std::move(attachment), 0});
+    if (header.type == FrameType::task) header.size += sizeof stream;
+    outbox_.push_back({{header, stream}, std::move(payload), std::move(attachment), 0});
   }
 
   std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
@@ -288,7 +290,7 @@ class Slot {
       bytes_sent_ += left;
       while (left != 0) {
         Outgoing& front = outbox_.front();
-        const std::size_t size = sizeof(FrameHeader) + front.header.size;
+        const std::size_t size = sizeof(FrameHeader) + front.head.frame.size;
         const std::size_t taken = std::min(left, size - front.sent);
         front.sent += taken;
         left -= taken;
@@ -337,7 +339,10 @@ class Slot {
 
  private:
   struct Outgoing {
-    FrameHeader header;
+    struct Head {
+      FrameHeader frame;
+      TaskStream stream;  ///< of a task
+    } head;
     std::shared_ptr<const Bytes> payload;
     std::shared_ptr<const Attachment> attachment;
     std::size_t sent = 0;
@@ -352,9 +357,10 @@ class Slot {
         return visit(bytes.subspan(skipped));
       };
       const auto body = payload ? payload->view() : std::span<const std::byte>();
-      if (!part(std::as_bytes(std::span(&header, 1)))) return;
+      const bool task = head.frame.type == FrameType::task;
+      if (!part(std::as_bytes(std::span(&head, 1)).first(task ? sizeof head : sizeof head.frame))) return;
       if (!attachment) return void(part(body));
-      if ((header.flags & FrameHeader::listed) != 0) return void(part(attachment->list.view()) && part(body));
+      if ((head.frame.flags & FrameHeader::listed) != 0) return void(part(attachment->list.view()) && part(body));
       each_part(body, attachment->notes.blocks, 0, part);
     }
   };

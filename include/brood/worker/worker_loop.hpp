@@ -37,6 +37,7 @@
 #include <brood/worker/leave.hpp>
 #include <brood/worker/limits.hpp>
 #include <brood/worker/redirect.hpp>
+#include <brood/worker/setup.hpp>
 
 namespace brood::detail {
 
@@ -46,67 +47,6 @@ struct WorkerChannel {
   Fd results;
   Fd status;
   Fd output;  ///< takes what it prints, until its set-up; empty when that is not captured
-};
-
-/// What a worker is told before its first task.
-struct WorkerSetup {
-  std::uint64_t max_message_bytes = ~std::uint64_t{0};
-  std::string name;
-  void (*on_start)() = nullptr;
-  Limits limits{};
-  std::uint64_t memory_limit = 0;
-  bool leads_group = false;
-  bool backtraces = false;
-  bool discards_output = false;
-  std::int32_t host = 0;               ///< the host's process, a word of its memory, and what is in it
-  std::uint64_t word_address = 0;
-  std::uint64_t word = 0;
-
-  void write(Writer& out) const {
-    out.number(max_message_bytes);
-    out.text(name);
-    out.number(backtraces);
-    out.number(discards_output);
-    out.number(on_start != nullptr);
-    if (on_start != nullptr) write_code(out, reinterpret_cast<const void*>(on_start));
-    write_limits(out, limits);
-    out.number(memory_limit);
-    out.number(leads_group);
-    out.number(host);
-    out.number(word_address);
-    out.number(word);
-    const std::vector<ExceptionType> types = ExceptionRegistry::instance().all();
-    out.count(types.size());
-    for (const ExceptionType& type : types) {
-      out.text(type.name);
-      write_code(out, reinterpret_cast<const void*>(type.write));
-      write_code(out, reinterpret_cast<const void*>(type.read));
-    }
-  }
-
-  static WorkerSetup read(Reader& in) {
-    WorkerSetup setup;
-    setup.max_message_bytes = in.number<std::uint64_t>();
-    setup.name = in.text();
-    setup.backtraces = in.number<bool>();
-    setup.discards_output = in.number<bool>();
-    if (in.number<bool>()) setup.on_start = reinterpret_cast<void (*)()>(read_code(in));
-    setup.limits = read_limits(in);
-    setup.memory_limit = in.number<std::uint64_t>();
-    setup.leads_group = in.number<bool>();
-    setup.host = in.number<std::int32_t>();
-    setup.word_address = in.number<std::uint64_t>();
-    setup.word = in.number<std::uint64_t>();
-    for (std::size_t left = in.count(); left != 0; --left) {
-      ExceptionType type;
-      type.name = in.text();
-      type.write = reinterpret_cast<decltype(type.write)>(read_code(in));
-      type.read = reinterpret_cast<decltype(type.read)>(read_code(in));
-      ExceptionRegistry::instance().add(std::move(type));
-    }
-    in.finish();
-    return setup;
-  }
 };
 
 class WorkerLoop {
@@ -178,6 +118,7 @@ class WorkerLoop {
       const WorkerSetup setup = WorkerSetup::read(in);
       context_.index = frame.header.first;
       context_.max_result_bytes = setup.max_message_bytes;
+      context_.random.begin(setup.seed);
       name_process(setup.name.c_str());
       if (setup.discards_output) output_ = open_null_output();
       if (output_) redirect_output(output_);
@@ -236,6 +177,8 @@ class WorkerLoop {
     const std::vector<PreloadedObject>& preloads = *context_.preloaded;
     if (setup.on_start == nullptr && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
     const ContextScope scope(context_);
+    context_.call = TaskRandom::start_hook;
+    context_.item = context_.index;
     const pid_t parent = ::getppid();
     std::atomic<std::uint64_t>& step = status_.page().start_step;
     for (std::size_t at = 0; at < context_.preloaded->size(); ++at) {
@@ -293,6 +236,8 @@ class WorkerLoop {
     bool failed = true;
     try {
       Reader all(frame.payload.view());
+      context_.call = all.number<std::uint64_t>();
+      context_.item = all.number<std::uint64_t>();
       const auto blocks = listed ? read_blocks(all) : std::vector<Block>();
       Reader in = Reader::of_call(all.raw(all.remaining()), blocks, &host_).with(&post_);
       if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
