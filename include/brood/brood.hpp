@@ -26,5 +26,6 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/entry.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/hook.hpp>
 #include <brood/worker/preload.hpp>
 #include <brood/worker/remote_exception.hpp>

@@ -68,9 +68,10 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
 }
 
 /// Whether somebody has to drive although nobody may be waiting: for tasks, for workers that are to be killed, for copies
-/// of the host that are to end, for spare workers that are to be started.
+/// of the host that are to end, for spare workers that are to be started, for those that leave and may hang in their stop hook.
 inline bool Dispatcher::work_left() const noexcept {
-  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_) || spares_missing();
+  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_) || spares_missing() ||
+         (leaving_ != 0 && options_.on_worker_stop && !shut_down_);
 }
 
 /// Whoever leaves the driver's place sees to it that somebody takes it while there is work.

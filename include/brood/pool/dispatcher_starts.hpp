@@ -273,7 +273,8 @@ inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
   setup.seed = seed_;
-  setup.on_start = options_.on_worker_start;
+  setup.start_hook = options_.on_worker_start.call();
+  setup.stop_hook = options_.on_worker_stop.call();
   setup.limits = options_.limits;
   setup.memory_limit = options_.memory_per_worker;
   setup.leads_group = options_.kill_tree;

@@ -9,6 +9,7 @@
 
 #include <brood/core/limits.hpp>
 #include <brood/pool/progress.hpp>
+#include <brood/worker/hook.hpp>
 
 namespace brood {
 
@@ -37,7 +38,7 @@ struct PoolOptions {
   std::chrono::milliseconds task_timeout{0};
   /// How long the server with its Preloads, and each worker with its start hook, may take to come up; not 0.
   std::chrono::milliseconds start_timeout{30'000};
-  /// How long idle workers may take to leave when the pool ends, before they are killed.
+  /// How long a worker that was told to leave may take, with on_worker_stop, before it is killed.
   std::chrono::milliseconds stop_grace{2'000};
   /// How many bytes of calls may wait or run at the same time; a submit beyond it throws QueueFull. 0: any number.
   /// What map and try_map send counts, and is never refused: they keep few chunks in flight themselves.
@@ -61,10 +62,16 @@ struct PoolOptions {
   bool kill_tree = false;
   /// Whether a worker that crashes says where: the frames of its stack go into the failure.
   bool backtraces = true;
-  /// Called in each worker before its first task, after the after_fork of the Preloads: a function or a captureless
-  /// lambda. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that
+  /// Called in each worker before its first task, after the after_fork of the Preloads: a function, a captureless lambda, a
+  /// functor with serializable members, or one of these with arguments, `worker_hook(&open_log, "w.log")`. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that
   /// throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
-  void (*on_worker_start)() = nullptr;
+  WorkerHook on_worker_start{};
+  /// Called in each worker when it leaves in an orderly way, behind its last task: the pool ends, or the worker is replaced for
+  /// tasks_per_worker, memory_per_worker or limits of a task, or is not needed any more. Not after a crash, a kill (at a deadline, for a
+  /// cancel, by Pool::kill) or an exit of a task, nor when the host is gone, so what must happen can't be left to it. It has
+  /// stop_grace, then its worker is killed; what it throws is dropped, and whatever it does fails no task. this_worker works in
+  /// it. InlinePolicy never calls it.
+  WorkerHook on_worker_stop{};
   /// What this_worker::random_engine() depends on; when it is left out, a fresh one for each pool (PoolStats::seed).
   std::optional<std::uint64_t> seed{};
   /// The name of the workers in ps and top, and of the pool in messages.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,7 +22,8 @@ struct WorkerSetup {
   std::uint64_t max_message_bytes = ~std::uint64_t{0};
   std::string name;
   std::uint64_t seed = 0;
-  void (*on_start)() = nullptr;
+  std::span<const std::byte> start_hook{};  ///< their calls; empty: none
+  std::span<const std::byte> stop_hook{};
   Limits limits{};
   std::uint64_t memory_limit = 0;
   bool leads_group = false;
@@ -37,8 +39,10 @@ struct WorkerSetup {
     out.number(seed);
     out.number(backtraces);
     out.number(discards_output);
-    out.number(on_start != nullptr);
-    if (on_start != nullptr) write_code(out, reinterpret_cast<const void*>(on_start));
+    for (const std::span<const std::byte> hook : {start_hook, stop_hook}) {
+      out.count(hook.size());
+      out.raw(hook.data(), hook.size());
+    }
     write_limits(out, limits);
     out.number(memory_limit);
     out.number(leads_group);
@@ -54,6 +58,7 @@ struct WorkerSetup {
     }
   }
 
+  /// The hooks stay where they were read from.
   static WorkerSetup read(Reader& in) {
     WorkerSetup setup;
     setup.max_message_bytes = in.number<std::uint64_t>();
@@ -61,7 +66,8 @@ struct WorkerSetup {
     setup.seed = in.number<std::uint64_t>();
     setup.backtraces = in.number<bool>();
     setup.discards_output = in.number<bool>();
-    if (in.number<bool>()) setup.on_start = reinterpret_cast<void (*)()>(read_code(in));
+    setup.start_hook = in.raw(in.count());
+    setup.stop_hook = in.raw(in.count());
     setup.limits = read_limits(in);
     setup.memory_limit = in.number<std::uint64_t>();
     setup.leads_group = in.number<bool>();

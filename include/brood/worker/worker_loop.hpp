@@ -2,7 +2,8 @@
 // internal
 // What a worker does: reads frames from its task pipe, one task at a time, and answers on its result pipe.
 //
-//   setup ──▶ hooks ──▶ hello ──▶ { task ──▶ claim ──▶ run ──▶ result | items... | failed } ──▶ stop or end of file
+//   setup ──▶ hooks ──▶ hello ──▶ { task ──▶ claim ──▶ run ──▶ result | items... | failed } ──▶ stop ──▶ stop hook, or
+//                                                                                          end of file
 //
 // A result is written before the next task starts, so a death can't take it along. A task that was revoked before it
 // was claimed is passed over without an answer.
@@ -30,6 +31,7 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/descriptor_post.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/hook.hpp>
 #include <brood/worker/host_memory.hpp>
 #include <brood/worker/item_log.hpp>
 #include <brood/worker/items.hpp>
@@ -86,13 +88,14 @@ class WorkerLoop {
       const auto direct = reader_.direct_target();
       const auto target = direct.empty() ? std::span(buffer.data(), buffer_size) : direct;
       const Moved moved = read_some(tasks_.get(), target);
-      if (moved.ended) return;
+      if (moved.ended) return;  // the host has gone
       if (direct.empty()) {
         reader_.feed(target.first(moved.bytes), *this);
       } else {
         reader_.commit_direct(moved.bytes, *this);
       }
     }
+    run_stop_hook();
   }
 
   // the handler of FrameReader
@@ -130,6 +133,7 @@ class WorkerLoop {
       }
       if (setup.leads_group) lead_group();
       limit(setup.limits);
+      stop_hook_.append(setup.stop_hook.data(), setup.stop_hook.size());
       if (run_hooks(setup)) flush_output(false);  // what they have printed is no task's
       memory_.set_limit(setup.memory_limit);
       host_.pid = setup.host;
@@ -175,7 +179,7 @@ class WorkerLoop {
   bool run_hooks(const WorkerSetup& setup) {
     const auto has_hook = [](const PreloadedObject& preload) { return preload.after_fork != nullptr; };
     const std::vector<PreloadedObject>& preloads = *context_.preloaded;
-    if (setup.on_start == nullptr && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
+    if (setup.start_hook.empty() && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
     const ContextScope scope(context_);
     context_.call = TaskRandom::start_hook;
     context_.item = context_.index;
@@ -187,13 +191,28 @@ class WorkerLoop {
       step.store(at + 1, std::memory_order_relaxed);
       preload.after_fork(preload.object);
     }
-    if (setup.on_start != nullptr) {
+    if (!setup.start_hook.empty()) {
       step.store(StatusPage::in_start_hook, std::memory_order_relaxed);
-      setup.on_start();
+      call_hook(context_, setup.start_hook);
     }
     if (!die_with_parent(parent)) leave(0);  // armed anew: the kernel disarms a process that changes its user
     step.store(0, std::memory_order_relaxed);
     return true;
+  }
+
+  /// User code, after the last task. What it throws is nobody's.
+  void run_stop_hook() {
+    if (stop_hook_.empty()) return;
+    context_.task = 0;
+    context_.call = TaskRandom::stop_hook;
+    context_.item = context_.index;
+    try {
+      call_hook(context_, stop_hook_.view());
+    } catch (const abi::__forced_unwind&) {
+      throw;
+    } catch (...) {
+    }
+    if (!own_.same()) ::_exit(0);  // it forked, and the child has come back here
   }
 
   void limit(const Limits& limits) {
@@ -320,6 +339,7 @@ class WorkerLoop {
   TaskContext context_;
   FrameReader reader_;
   MemoryWatch memory_;
+  Bytes stop_hook_;
   HostMemory host_;
   DescriptorPost post_{status_.page(), results_.get(), identity_};
   bool reads_host_ = false;
