@@ -125,7 +125,7 @@ TEST_CASE("hooks: what can be one") {
   CHECK(greets(Prefix{"a functor"}) == "a functor");
   CHECK(greets([] { greeting = "a lambda"; }) == "a lambda");
   CHECK(greets([] { return greeting = "its result is dropped"; }) == "its result is dropped");
-  CHECK(greets(brood::worker_hook([](const char letter, auto more) { greeting = letter + more; }, 'x', std::string("yz"))) == "xyz");
+  CHECK(greets(brood::worker_hook([](char letter, auto more) { greeting = letter + more; }, 'x', std::string("yz"))) == "xyz");
   CHECK(greets({}) == "");
   CHECK(greets(nullptr) == "");
   void (*none)() = nullptr;
@@ -137,12 +137,18 @@ TEST_CASE("hooks: what can be one") {
                                   shared)) == "5");
 }
 
+TEST_CASE("hooks: a descriptor can't be an argument: there is one hook for all workers") {
+  const support::Leftovers audit;
+  CHECK_THROWS_WITH_AS(brood::worker_hook([](const brood::Fd&) {}, brood::Fd::duplicate(0)), doctest::Contains("worker_hook"),
+                       brood::SerializationError);
+}
+
 TEST_CASE("hooks: arguments that can't be taken apart, and a hook that throws, are a LaunchError") {
   const support::Leftovers audit;
   brood::Pool<ForkServer> pool({.workers = 1, .on_worker_start = brood::worker_hook([](const Stubborn&) {}, Stubborn{})});
   CHECK_THROWS_WITH_AS(pool.submit(&add_one, 1).get(), doctest::Contains("it does not come apart"), brood::LaunchError);
-  brood::Pool<ForkServer> other(
-      {.workers = 1, .on_worker_start = brood::worker_hook([](const std::string& why) { throw std::runtime_error(why); }, "no licence")});
+  const auto refuse = [](const std::string& why) { throw std::runtime_error(why); };
+  brood::Pool<ForkServer> other({.workers = 1, .on_worker_start = brood::worker_hook(refuse, "no licence")});
   CHECK_THROWS_WITH_AS(other.submit(&add_one, 1).get(),
                        doctest::Contains("PoolOptions::on_worker_start threw std::runtime_error: no licence"), brood::LaunchError);
 }
@@ -152,7 +158,8 @@ TEST_CASE_TEMPLATE("hooks: on_worker_stop runs once in each worker that leaves, 
   const Log log;
   std::map<pid_t, int> ran;
   {
-    brood::Pool<Policy> pool({.workers = 2, .tasks_per_worker = 2, .on_worker_stop = brood::worker_hook(&say_farewell, log.path())});
+    const auto hook = brood::worker_hook(&say_farewell, log.path());
+    brood::Pool<Policy> pool({.workers = 2, .tasks_per_worker = 2, .on_worker_stop = hook});
     for (int n = 0; n < 7; ++n) ++ran[pool.submit(&count_task).get()];
     CHECK(pool.submit({.limits = {.cpu_time = 100s}}, &count_task).get() > 0);
     CHECK(pool.stats().workers_died == 0);
@@ -173,8 +180,9 @@ TEST_CASE_TEMPLATE("hooks: on_worker_stop runs once in each worker that leaves, 
 TEST_CASE("hooks: on_worker_stop of idle, spare and recycled workers, and of copies for a closure") {
   const support::Leftovers audit;
   const Log log;
+  const auto hook = brood::worker_hook(&say_farewell, log.path());
   {
-    brood::Pool<brood::ForkPolicy> pool({.workers = 1, .spares = 2, .on_worker_stop = brood::worker_hook(&say_farewell, log.path())});
+    brood::Pool<brood::ForkPolicy> pool({.workers = 1, .spares = 2, .on_worker_stop = hook});
     CHECK(support::eventually([&] { return pool.stats().spares == 2; }));
     int captured = 1;
     CHECK(pool.submit([&] { return captured; }).get() == 1);
@@ -182,7 +190,7 @@ TEST_CASE("hooks: on_worker_stop of idle, spare and recycled workers, and of cop
   }
   CHECK(log.set().size() == 3);
   {
-    brood::Pool<ForkServer> grown({.workers = 1, .memory_per_worker = 1, .on_worker_stop = brood::worker_hook(&say_farewell, log.path())});
+    brood::Pool<ForkServer> grown({.workers = 1, .memory_per_worker = 1, .on_worker_stop = hook});
     CHECK_THROWS_AS(grown.submit(&add_one, 1).get(), brood::LaunchError);  // beyond its limit before its hello: never was one
   }
   CHECK(log.set().size() == 3);
@@ -226,7 +234,8 @@ TEST_CASE("hooks: an on_worker_stop that throws, crashes, exits or ends its thre
 
 TEST_CASE_TEMPLATE("hooks: an on_worker_stop that hangs is ended at stop_grace, also when nobody waits", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  brood::Pool<Policy> pool({.workers = 1, .tasks_per_worker = 1, .stop_grace = 100ms, .on_worker_stop = [] { for (;;) ::pause(); }});
+  brood::Pool<Policy> pool(
+      {.workers = 1, .tasks_per_worker = 1, .stop_grace = 100ms, .on_worker_stop = [] { for (;;) ::pause(); }});
   const pid_t first = pool.submit(&count_task).get();
   CHECK(support::eventually([&] { return !support::process_info(first); }));  // the pool is not asked meanwhile
   const pid_t second = pool.submit(&count_task).get();

@@ -121,7 +121,9 @@ TEST_CASE("RandomEngine: no two numbers of neighbouring seeds, streams, items an
 TEST_CASE("RandomEngine: neighbouring streams are not correlated") {
   constexpr std::size_t pairs = 20'000;
   constexpr double bound = 5.5;  // of some 1,900 sums; the seeds are fixed, so this is passed always or never
-  const auto first = [](std::uint64_t seed, std::uint64_t stream, std::uint64_t item) { return RandomEngine(seed, stream, item)(); };
+  const auto first = [](std::uint64_t seed, std::uint64_t stream, std::uint64_t item) {
+    return RandomEngine(seed, stream, item)();
+  };
   for (const int shift : {0, 1, 32}) {
     CAPTURE(shift);
     // the first numbers of two neighbours

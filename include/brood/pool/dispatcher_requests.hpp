@@ -120,6 +120,7 @@ inline PoolStats Dispatcher::stats() {
   }
   stats.preloads = preloads_;
   stats.seed = seed_;
+  stats.capacity = target_;
   each_slot([&](const Slot& slot) {
     if (slot.pid == 0) return;
     WorkerStats worker;

@@ -168,17 +168,19 @@ class Map {
   /// Keeps chunks in flight until there are none: `produce` sends one more, or says that there is none.
   template <class Produce>
   void loop(bool stop_at_failure, Produce produce) {
-    const std::size_t wanted = std::size_t{dispatcher_->worker_count()} * 2;
     progress_.tell();
     bool more = true;
     for (;;) {
+      const unsigned workers = dispatcher_->worker_count();  // others may resize the pool meanwhile
+      const std::size_t wanted = std::size_t{workers} * 2;
+      sizer_.share_among(workers);
       while (more && flying_.size() < wanted && !(stop_at_failure && first_failed_ != none)) more = produce();
       if (stop_at_failure && first_failed_ != none) abandon(first_failed_);
       std::vector<TaskPtr> tasks;
       for (const Chunk& chunk : flying_) tasks.push_back(chunk.task);
       if (progress_.due()) progress_.tell(tasks);
       if (flying_.empty()) break;
-      dispatcher_->wait_any(tasks, progress_.next());
+      dispatcher_->wait_any(tasks, progress_.next(), workers);
       std::vector<Chunk> landed;
       const auto split = std::partition(flying_.begin(), flying_.end(), [](const Chunk& chunk) {
         return !chunk.task->resolved.load(std::memory_order_acquire);

@@ -106,12 +106,15 @@ class Slot {
   bool lost = false;        ///< its result pipe has ended
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
+  bool surplus = false;     ///< its place is no more: it leaves behind the task that it runs
   bool full = false;        ///< it has said that it has more memory than it may
   bool last_given = false;  ///< no task follows the last that it was given
   std::uint64_t last_number = 0;  ///< that one's, as it was sent
   bool parted = false;      ///< it has answered that one, and leaves by itself
   std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
+  Clock::time_point idle_until = Clock::time_point::max();  ///< when to look whether it has been idle for too long
+  Clock::time_point idle_since{};
   Clock::time_point task_check = Clock::time_point::max();  ///< when to look whether a task has passed its deadline
 
   SlotState state() const noexcept { return state_; }
@@ -154,7 +157,7 @@ class Slot {
     tasks_given = tasks_done = 0;
     announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
-    full = last_given = parted = false;
+    full = last_given = parted = surplus = false;
     last_number = 0;
     cpu_ms = 0;
     doom = Doom::none;
@@ -163,7 +166,7 @@ class Slot {
     bytes_sent_ = 0;
     start_ = {};
     start_cause = nullptr;
-    deadline = task_check = Clock::time_point::max();
+    deadline = task_check = idle_until = Clock::time_point::max();
   }
 
   /// Whether one more claim fits on the status page beside that of the task that may be running.

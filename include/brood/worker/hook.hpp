@@ -62,8 +62,8 @@ class WorkerHook {
     using namespace detail;
     using Function = std::decay_t<F>;
     static_assert(PortableCallable<Function>,
-                  "brood: a worker hook has state that can't travel to a worker (a lambda with captures, a std::function, a functor "
-                  "with private members). Pass what it captures as arguments: .on_worker_start = brood::worker_hook([](int n) { "
+                  "brood: a worker hook has state that can't travel to a worker (a lambda with captures, a std::function, a "
+                  "functor with private members). Pass what it captures as arguments: .on_worker_start = brood::worker_hook([](int n) { "
                   "... }, n); or write a functor struct whose members are serializable");
     WorkerHook hook;
     if constexpr (PortableCallable<Function>) {
@@ -79,6 +79,7 @@ class WorkerHook {
       const Arguments values(std::forward<Args>(args)...);
       std::apply([&](const auto&... each) { (out.value<std::remove_cvref_t<decltype(each)>>(each), ...); }, values);
       hook.kept_ = out.take_kept();
+      if (descriptors_of(hook.kept_) != nullptr) Writer::fail(why_no_descriptor);
       hook.call_ = std::make_shared<const Bytes>(std::move(out).take());
     }
     return hook;
