@@ -6,6 +6,7 @@
 #include <brood/core/errors.hpp>
 #include <brood/core/exit_status.hpp>
 #include <brood/core/limits.hpp>
+#include <brood/core/random_engine.hpp>
 #include <brood/core/version.hpp>
 #include <brood/policy/fork.hpp>
 #include <brood/policy/fork_server.hpp>
@@ -26,5 +27,6 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/entry.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/hook.hpp>
 #include <brood/worker/preload.hpp>
 #include <brood/worker/remote_exception.hpp>

@@ -70,6 +70,7 @@ class ChunkFlight {
   ChunkSizer sizer;
   const void* state = nullptr;  ///< of a closure, under a policy that runs inline
   std::uint32_t source = 0;     ///< of a closure, else
+  std::uint64_t call = 0;       ///< its number among the pool's calls
   std::vector<Chunk> flying;
   Results results;
   std::uint64_t first_failed = none;
@@ -79,6 +80,7 @@ class ChunkFlight {
   void send(Chunk chunk, std::uint32_t count, Tries tries) {
     chunk.task = dispatcher->make_task();
     chunk.task->items = count;
+    chunk.task->call = call;
     chunk.task->first_item = chunk.base;
     chunk.task->source = source;
     chunk.task->priority = options.priority;

@@ -35,6 +35,7 @@
 #include <vector>
 
 #include <brood/os/cpus.hpp>
+#include <brood/os/entropy.hpp>
 #include <brood/os/memory_pressure.hpp>
 #include <brood/os/own_process.hpp>
 #include <brood/os/poller.hpp>
@@ -45,7 +46,9 @@
 #include <brood/pool/progress.hpp>
 #include <brood/pool/pull.hpp>
 #include <brood/pool/slot.hpp>
+#include <brood/pool/source.hpp>
 #include <brood/pool/stats.hpp>
+#include <brood/pool/surroundings.hpp>
 #include <brood/pool/task.hpp>
 #include <brood/pool/task_queue.hpp>
 #include <brood/pool/time_after.hpp>
@@ -70,6 +73,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// A new task with a number. Its payload and name are to be filled in.
   TaskPtr make_task();
+  /// The number of a call that is made of many tasks. A single task gets its own when it is accepted.
+  std::uint64_t number_call();
   /// Whether the thread that submits is about to wait. If it is, no helper is needed.
   enum class Caller : std::uint8_t { leaves, waits };
 
@@ -82,8 +87,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// Waits until the task is resolved; drives meanwhile. False when the deadline passes first.
   bool wait(const Task& task, Clock::time_point deadline = Clock::time_point::max());
-  /// Waits until one of the tasks is resolved, or the deadline passes.
-  void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max());
+  /// Waits until one of the tasks is resolved, the deadline passes, or the pool has another number of workers than this one.
+  void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max(),
+                std::optional<unsigned> workers = {});
   /// Hears what has happened, without waiting.
   void poll();
   /// Waits until every accepted task is resolved.
@@ -120,27 +126,13 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   const PoolOptions& options() const noexcept { return options_; }
   const PolicyHandle& policy() const noexcept { return policy_; }
   unsigned worker_count() const noexcept { return target_; }
+  /// Sets how many places there are; 0: as many as usable CPUs. Throws std::invalid_argument.
+  void resize(unsigned workers);
 
  private:
   using Lock = std::unique_lock<std::mutex>;
 
-  struct Source {
-    enum class State : std::uint8_t { launching, ready, ended };
-    std::uint32_t id = 0;
-    bool snapshot = false;
-    bool released = false;
-    bool stopping = false;
-    State state = State::launching;
-    std::unique_ptr<WorkerSource> impl;
-    Clock::time_point deadline;
-    TaskQueue queue;  ///< of a snapshot
-    std::exception_ptr cause;   ///< of its end
-    bool useful = false;        ///< one of its workers has come up
-    std::size_t live = 0;       ///< slots that one of its workers fills
-    std::size_t outstanding = 0;
-  };
-
-  /// Where workers are given tasks; null: free. At most worker_count().
+  /// Where workers are given tasks; null: free. At most worker_count(), once those have left that were too many.
   struct Places {
     std::vector<Slot*> slots;
     std::size_t taken = 0;
@@ -212,6 +204,14 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   void start_failed(Source& source, Seat seat, const std::exception_ptr& cause);
   void fail_queue(TaskQueue& queue, const std::exception_ptr& cause);
   static std::exception_ptr told_as_broken(const std::exception_ptr& cause);
+
+  // how many there are: dispatcher_places.hpp
+  void settle_places();
+  void clear_place(Places& places, Slot& slot);
+  void note_idle(Slot& slot);
+  void check_idle(Slot& slot);
+  void find_next_leave() noexcept;
+  bool leave_due() const noexcept;
 
   // one worker: dispatcher_workers.hpp
   Slot* find_slot(std::uint32_t index, std::uint64_t generation);
@@ -294,7 +294,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   const PoolOptions options_;
   const PolicyHandle policy_;
-  const unsigned target_;
+  std::atomic<unsigned> target_;  ///< how many places there are; changed under mutex_
+  const std::uint64_t seed_;
+  PoolSurroundings surroundings_;
   const pid_t pid_ = ::getpid();
   const OwnProcess own_;
   const std::uint64_t word_ = static_cast<std::uint64_t>(Clock::now().time_since_epoch().count());  ///< for workers to try to read
@@ -312,6 +314,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::vector<std::uint32_t> vacant_;         ///< those that nobody uses
   std::array<Places, 2> places_;              ///< the pool's own, and those of snapshots
   std::vector<Slot*> spares_;                 ///< by their age
+  const bool leavers_watched_ = options_.on_worker_stop || options_.idle_timeout.count() != 0;  ///< also when nobody waits
   std::size_t leaving_ = 0;  ///< used-up workers on their way out; their places are free already
   std::size_t ending_ = 0;   ///< workers in the pool's own places that were given their last task
   std::shared_ptr<const Bytes> setup_;        ///< what each worker is told first
@@ -334,8 +337,10 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   Clock::time_point retry_at_{};         ///< no start before this
   Clock::time_point spare_retry_at_{};   ///< and none of a spare one before this
   Clock::time_point next_patrol_{};
+  Clock::time_point next_leave_ = Clock::time_point::max();  ///< no worker has been idle for too long before this
 
   std::uint64_t next_task_ = 1;
+  std::uint64_t next_call_ = 0;
   std::size_t outstanding_ = 0;
   std::uint64_t pending_bytes_ = 0;  ///< of the calls that are not resolved
   std::size_t assigned_ = 0;
@@ -379,6 +384,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
 #include <brood/pool/dispatcher_insight.hpp>
+#include <brood/pool/dispatcher_places.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/dispatcher_requests.hpp>
 #include <brood/pool/dispatcher_sources.hpp>

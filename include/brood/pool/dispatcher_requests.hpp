@@ -153,6 +153,8 @@ inline PoolStats Dispatcher::stats() {
     stats.server_pid = source->impl->server_pid();
   }
   stats.preloads = preloads_;
+  stats.seed = seed_;
+  stats.capacity = target_;
   each_slot([&](const Slot& slot) {
     if (slot.pid == 0) return;
     WorkerStats worker;

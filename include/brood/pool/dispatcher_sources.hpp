@@ -24,6 +24,7 @@ inline void Dispatcher::launch_main() {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
+  wanted.surroundings = surroundings_.get();
   wanted.kill_tree = options_.kill_tree;
   wanted.capture_output = options_.output == Output::capture;
   main_source_ = add_source(policy_.launch(wanted), false);
@@ -47,6 +48,7 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
+  wanted.surroundings = surroundings_.get();
   wanted.capture_output = options_.output == Output::capture;
   wanted.snapshot = state;
   wanted.kill_tree = options_.kill_tree;
@@ -88,7 +90,7 @@ inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
   wake();
 }
 
-inline Dispatcher::Source* Dispatcher::find_source(std::uint32_t id) {
+inline Source* Dispatcher::find_source(std::uint32_t id) {
   for (const auto& source : sources_) {
     if (source->id == id) return source.get();
   }
@@ -206,6 +208,7 @@ inline void Dispatcher::count_launch_failure(unsigned weight) {
 inline void Dispatcher::supervise() {
   if (shut_down_) return;
   queue_due_retries();
+  settle_places();
   if (main_source_ == 0 && !queue_.empty()) supervise_main();
   for (std::size_t at = 0; at < sources_.size(); ++at) supervise_source(*sources_[at]);
   buried_.reserve(buried_.size() + sources_.size());
@@ -284,8 +287,10 @@ inline void Dispatcher::fire_timers() {
     Slot* const slot = find_slot(index, generation & 0xffffffff);
     if (slot == nullptr || slot->generation != generation) continue;
     if (slot->task_check == deadline) check_deadline(*slot);
+    if (slot->idle_until == deadline) check_idle(*slot);
     if (slot->deadline == deadline) overdue(*slot);
   }
+  if (next_leave_ <= now) find_next_leave();
   if (next_patrol_ <= now) {
     next_patrol_ = now + patrol_interval;
     patrol();

@@ -117,22 +117,24 @@ inline void Dispatcher::leave_seat(Slot& slot) noexcept {
 inline std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& source) {
   Places& places = places_[source.snapshot ? 1 : 0];
   std::vector<Slot*>& slots = places.slots;
-  if (places.taken == slots.size() && slots.size() < target_) slots.push_back(nullptr);
-  if (places.taken == slots.size()) {
-    const auto idle = std::find_if(slots.begin(), slots.end(), [&](const Slot* slot) {  // another snapshot has no work for it
+  const std::size_t most = target_;
+  if (places.taken == slots.size() && slots.size() < most) slots.push_back(nullptr);
+  const auto end = slots.begin() + static_cast<std::ptrdiff_t>(std::min(slots.size(), most));
+  auto place = std::find(slots.begin(), end, nullptr);
+  if (place == end) {
+    place = std::find_if(slots.begin(), end, [&](const Slot* slot) {  // another snapshot has no work for it
       return source.snapshot && slot->idle() && slot->source != source.id;
     });
-    if (idle == slots.end()) return std::nullopt;
-    recycle(**idle);
-    return static_cast<std::uint32_t>(idle - slots.begin());
+    if (place == end) return std::nullopt;
+    recycle(**place);
   }
-  return static_cast<std::uint32_t>(std::find(slots.begin(), slots.end(), nullptr) - slots.begin());
+  return static_cast<std::uint32_t>(place - slots.begin());
 }
 
 /// Puts a worker in a free place: a spare one where there is one, else one that is started. Null when there is none to be
 /// had now.
 inline Slot* Dispatcher::fill_place(Source& source) {
-  if (places_[source.snapshot ? 1 : 0].taken == target_ && !source.snapshot) return nullptr;
+  if (places_[source.snapshot ? 1 : 0].taken >= target_ && !source.snapshot) return nullptr;
   Slot* const spare = best_spare(source);
   if (spare == nullptr && (leaving_ > target_ || Clock::now() < retry_at_)) return nullptr;  // at most twice the workers
   const std::optional<std::uint32_t> place = free_place_of(source);
@@ -242,7 +244,7 @@ inline std::size_t Dispatcher::keep_spares(std::size_t most) {
   Source* const source = find_source(main_source_);
   if (source == nullptr || source->state != Source::State::ready) return 0;
   while (spares_.size() > std::max<std::size_t>(wanted, options_.spares)) {  // a successor whose task has gone elsewhere
-    if (places_[0].taken == target_ || best_spare(*source) == nullptr) return 0;
+    if (places_[0].taken >= target_ || best_spare(*source) == nullptr) return 0;
     after_answers(*fill_place(*source));
   }
   std::size_t started = 0;
@@ -278,7 +280,9 @@ inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   setup.word = word_;
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
-  setup.on_start = options_.on_worker_start;
+  setup.seed = seed_;
+  setup.start_hook = options_.on_worker_start.call();
+  setup.stop_hook = options_.on_worker_stop.call();
   setup.limits = options_.limits;
   setup.memory_limit = options_.memory_per_worker;
   setup.leads_group = options_.kill_tree;

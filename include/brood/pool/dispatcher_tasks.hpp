@@ -17,6 +17,11 @@ inline TaskPtr Dispatcher::make_task() {
   return task;
 }
 
+inline std::uint64_t Dispatcher::number_call() {
+  const Lock lock(mutex_);
+  return next_call_++;
+}
+
 inline void Dispatcher::require_open() const {
   if (closing_ == Closing::open) return;
   throw PoolClosed("the pool " + options_.name + (options_.name.empty() ? "" : " ") + "takes no more work: " +
@@ -43,6 +48,7 @@ inline void Dispatcher::require_room(const Task& task, Caller caller) const {
 
 inline void Dispatcher::accept(const TaskPtr& task) noexcept {
   task->id = next_task_++;
+  if (task->items == 0) task->call = next_call_++;
   task->charged = size_of_call(*task);
   pending_bytes_ += task->charged;
   ++outstanding_;
@@ -84,7 +90,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   InlineAnswer answer;
   std::optional<Failure> failure;
   try {
-    answer = call_inline(*task, state, options_.max_message_bytes);
+    answer = call_inline(*task, state, seed_, options_.max_message_bytes);
     if (!answer.failure.empty()) {
       failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr), task->circumstances());
     } else if (task->landing) {

@@ -290,6 +290,7 @@ inline void Dispatcher::after_answers(Slot& slot) {
   }
   if (source->snapshot) return;
   if (!std::exchange(slot.listed_idle, true)) idle_.push_back(slot.index);
+  if (options_.idle_timeout.count() != 0) note_idle(slot);
 }
 
 inline void Dispatcher::flush(Slot& slot) {
@@ -317,7 +318,7 @@ inline void Dispatcher::flush(Slot& slot) {
 // ---- assigning and taking back -------------------------------------------------------------------------------------
 
 inline bool Dispatcher::used_up(const Slot& slot) noexcept {
-  return slot.full || slot.last_given;
+  return slot.full || slot.last_given || slot.surplus;
 }
 
 inline void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
@@ -376,10 +377,12 @@ inline void Dispatcher::requeue(const TaskPtr& task) {
   (source != nullptr ? source->queue : queue_).push_front(task);
 }
 
-/// One of a slot's two times. There are no entries for times that have been changed since.
+/// One of a slot's times. There are no entries for times that have been changed since.
 inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when) {
   const Clock::time_point before = std::exchange(slot.*which, when);
-  if (before != slot.deadline && before != slot.task_check) slot_timers_.erase({before, slot.index, slot.generation});
+  if (before != slot.deadline && before != slot.task_check && before != slot.idle_until) {
+    slot_timers_.erase({before, slot.index, slot.generation});
+  }
   if (when != Clock::time_point::max()) slot_timers_.emplace(when, slot.index, slot.generation);
 }
 

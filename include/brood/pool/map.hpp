@@ -87,6 +87,7 @@ class Map {
   bool failed() const noexcept { return flight_.first_failed != Flight::none; }
 
   void run(bool stop_at_failure) {
+    flight_.call = flight_.dispatcher->number_call();
     try {
       if constexpr (closure) {
         auto state = work_.template state<Items>(Items(range_));
@@ -165,10 +166,12 @@ class Map {
   /// one once more.
   template <class Produce, class Again>
   void loop(bool stop_at_failure, Produce produce, Again again) {
-    const std::size_t wanted = std::size_t{flight_.dispatcher->worker_count()} * 2;
     progress_.tell();
     bool more = true;
     for (;;) {
+      const unsigned workers = flight_.dispatcher->worker_count();  // others may resize the pool meanwhile
+      const std::size_t wanted = std::size_t{workers} * 2;
+      flight_.sizer.share_among(workers);
       while (more && flight_.flying.size() < wanted && !(stop_at_failure && failed())) more = produce();
       if (stop_at_failure && failed()) flight_.abandon(flight_.first_failed);
       progress_.done = flight_.settled;
@@ -176,7 +179,7 @@ class Map {
       const std::vector<TaskPtr> tasks = flight_.tasks();
       if (progress_.due()) progress_.tell(tasks);
       if (tasks.empty()) break;
-      flight_.dispatcher->wait_any(tasks, progress_.next());
+      flight_.dispatcher->wait_any(tasks, progress_.next(), workers);
       flight_.land(again);
       if constexpr (requires { flight_.results.fold_ready(); }) flight_.results.fold_ready();
     }

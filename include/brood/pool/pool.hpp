@@ -213,6 +213,16 @@ class Pool {
     return stream_of<true>("Pool::try_stream_unordered", std::forward<F>(f), std::forward<Range>(range), options, false);
   }
 
+  /// Changes how many workers run at the same time; 0: as many as there are usable CPUs. When there are more, those that are
+  /// needed are started at once. When there are fewer, idle workers leave, with on_worker_stop, and busy ones first finish the
+  /// task (of a map, the chunk) that they run: so for a while more may run. Every task that starts from now on has a
+  /// this_worker::index() below the new number; a worker's may change for that. Maps and streams that are under way go on with the
+  /// new number. Waits for nothing. InlinePolicy has no workers, and ignores it. Throws std::invalid_argument beyond a million.
+  void resize(unsigned workers) {
+    dispatcher_->check_process("Pool::resize");
+    dispatcher_->resize(workers);
+  }
+
   /// No more work is taken: submit throws PoolClosed from now on.
   void close() {
     dispatcher_->check_process("Pool::close");

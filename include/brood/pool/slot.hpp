@@ -106,12 +106,15 @@ class Slot {
   bool lost = false;        ///< its result pipe has ended
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
+  bool surplus = false;     ///< its place is no more: it leaves behind the task that it runs
   bool full = false;        ///< it has said that it has more memory than it may
   bool last_given = false;  ///< no task follows the last that it was given
   std::uint64_t last_number = 0;  ///< that one's, as it was sent
   bool parted = false;      ///< it has answered that one, and leaves by itself
   std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
+  Clock::time_point idle_until = Clock::time_point::max();  ///< when to look whether it has been idle for too long
+  Clock::time_point idle_since{};
   Clock::time_point task_check = Clock::time_point::max();  ///< when to look whether a task has passed its deadline
 
   SlotState state() const noexcept { return state_; }
@@ -154,7 +157,7 @@ class Slot {
     tasks_given = tasks_done = 0;
     announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
-    full = last_given = parted = false;
+    full = last_given = parted = surplus = false;
     last_number = 0;
     cpu_ms = 0;
     doom = Doom::none;
@@ -163,7 +166,7 @@ class Slot {
     bytes_sent_ = 0;
     start_ = {};
     start_cause = nullptr;
-    deadline = task_check = Clock::time_point::max();
+    deadline = task_check = idle_until = Clock::time_point::max();
   }
 
   /// Whether one more claim fits on the status page beside that of the task that may be running.
@@ -201,7 +204,7 @@ class Slot {
       header.flags |= FrameHeader::listed;
       lent_.emplace_back(task->number, task->attachment);
     }
-    post(header, task->payload, task->attachment);
+    post(header, task->payload, task->attachment, {task->call, task->first_item});
   }
 
   /// Takes a task back that the worker has not started. False when it has.
@@ -249,10 +252,12 @@ class Slot {
   }
 
   /// Puts a frame behind those that are to be sent.
-  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr) {
+  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr,
+            TaskStream stream = {}) {
     const bool listed = (header.flags & FrameHeader::listed) != 0;
     header.size = (payload ? payload->size() : 0) + (!attachment ? 0 : listed ? attachment->list.size() : attachment->size);
-    outbox_.push_back({header, std::move(payload), std::move(attachment), 0});
+    if (header.type == FrameType::task) header.size += sizeof stream;
+    outbox_.push_back({{header, stream}, std::move(payload), std::move(attachment), 0});
   }
 
   std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
@@ -288,7 +293,7 @@ class Slot {
       bytes_sent_ += left;
       while (left != 0) {
         Outgoing& front = outbox_.front();
-        const std::size_t size = sizeof(FrameHeader) + front.header.size;
+        const std::size_t size = sizeof(FrameHeader) + front.head.frame.size;
         const std::size_t taken = std::min(left, size - front.sent);
         front.sent += taken;
         left -= taken;
@@ -337,7 +342,10 @@ class Slot {
 
  private:
   struct Outgoing {
-    FrameHeader header;
+    struct Head {
+      FrameHeader frame;
+      TaskStream stream;  ///< of a task
+    } head;
     std::shared_ptr<const Bytes> payload;
     std::shared_ptr<const Attachment> attachment;
     std::size_t sent = 0;
@@ -352,9 +360,10 @@ class Slot {
         return visit(bytes.subspan(skipped));
       };
       const auto body = payload ? payload->view() : std::span<const std::byte>();
-      if (!part(std::as_bytes(std::span(&header, 1)))) return;
+      const bool task = head.frame.type == FrameType::task;
+      if (!part(std::as_bytes(std::span(&head, 1)).first(task ? sizeof head : sizeof head.frame))) return;
       if (!attachment) return void(part(body));
-      if ((header.flags & FrameHeader::listed) != 0) return void(part(attachment->list.view()) && part(body));
+      if ((head.frame.flags & FrameHeader::listed) != 0) return void(part(attachment->list.view()) && part(body));
       each_part(body, attachment->notes.blocks, 0, part);
     }
   };

@@ -72,6 +72,7 @@ class StreamFeed {
         exit_grace_(options.exit_grace),
         item_size_(item_size) {
     results().keep_order(ordered);
+    flight_.call = dispatcher->number_call();
   }
 
   /// When reading the items of one chunk has taken long enough.
@@ -138,11 +139,13 @@ class StreamFeed {
 
   bool refill() {
     for (;;) {
+      const unsigned workers = flight_.dispatcher->worker_count();  // others may resize the pool meanwhile
+      flight_.sizer.share_among(workers);
       collect();
       top_up();
       if (results().ready()) return give_credit();
       if (flight_.flying.empty()) break;
-      flight_.dispatcher->wait_any(flight_.tasks());
+      flight_.dispatcher->wait_any(flight_.tasks(), Dispatcher::Clock::time_point::max(), workers);
     }
     credit_ = 0;
     if (cause_) std::rethrow_exception(std::exchange(cause_, nullptr));

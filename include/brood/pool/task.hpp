@@ -83,6 +83,7 @@ struct Task {
   State state = State::queued;
   std::uint32_t items = 0;       ///< of a chunk; 0 for a single call
   std::uint32_t items_done = 0;  ///< of a chunk: how many have results
+  std::uint64_t call = 0;        ///< its number among the calls of the pool; of a chunk, the map's
   std::uint64_t first_item = 0;  ///< of a chunk: the index of its first item in the range
   bool folds = false;            ///< of a chunk: its results are one, which comes with the last item
   bool item_failed = false;      ///< of a chunk: `failure` is that of item number items_done alone; later ones never started

@@ -116,6 +116,7 @@ bool run_item(TaskContext& context, Writer& out, Body body) {
     failed = true;
   }
   context.items->finish(failed, out.view());
+  ++context.item;
   return true;
 }
 
