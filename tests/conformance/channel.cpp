@@ -51,7 +51,7 @@ int yield_until_told(Channel<Part, std::string> host) {
   }
 }
 
-int send_some(Channel<int, void> host, int count) {
+int send_some(brood::Sender<int> host, int count) {
   for (int at = 0; at < count; ++at) host.send(at);
   return count;
 }
@@ -85,7 +85,7 @@ void say_and_wait(Channel<int> host) {
 }
 
 /// The sum of all that comes, until the end.
-long add_up(Channel<void, int> host) {
+long add_up(brood::Receiver<int> host) {
   long sum = 0;
   for (const int each : host) sum += each;
   return sum;
