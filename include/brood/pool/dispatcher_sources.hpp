@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/dispatcher_descriptors.hpp>
 
 namespace brood::detail {
 
@@ -125,6 +126,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         if (slot->pidfd) watch_end(*slot);
         if (slot->state() == SlotState::ready && !slot->lost) set_timer(*slot, &Slot::deadline, Clock::time_point::max());
         if (slot->state() == SlotState::doomed) kill_process(*slot);
+        if (slot->state() == SlotState::ready && slot->passage_due) answer_post(*slot, *slot->assigned.front());
         break;
       case SourceEvent::Kind::unstarted: {
         if (slot == nullptr) break;

@@ -57,7 +57,7 @@ struct Dispatcher::FrameHandler {
         return;
       }
       case FrameType::post:
-        if (header.size != 0 || slot.passage || slot.passage_asks == 2) throw ProtocolError("one wish for descriptors too many");
+        if (header.size != 0 || !slot.may_ask_for_passage()) throw ProtocolError("one wish for descriptors too many");
         return;
       case FrameType::failed:
         if (header.size > std::max(limit, max_failure)) throw MessageTooLarge("an exception of that size");

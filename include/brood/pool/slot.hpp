@@ -85,7 +85,8 @@ class Slot {
   Fd pidfd;
   WorkerEnds ends;
   Fd passage;                  ///< the connection for the descriptors of the task that runs
-  unsigned passage_asks = 0;   ///< how often it was asked for by that task
+  unsigned passage_asks = 0;   ///< how often it was asked for by that task, and answered
+  bool passage_due = false;    ///< it was asked for before the process was known
   OutputTail output;  ///< what the task that runs has printed
   std::deque<TaskPtr> assigned;
   std::uint64_t next_number = 1;
@@ -220,9 +221,13 @@ class Slot {
     std::erase_if(lent_, [&](const auto& lent) { return lent.first == number; });
   }
 
+  /// Once, and once more when the first way was refused.
+  bool may_ask_for_passage() const noexcept { return !passage && !passage_due && passage_asks < 2; }
+
   /// The task has answered, or will not.
   void end_passage() noexcept {
     passage_asks = 0;
+    passage_due = false;
     passage.reset();
   }
 
