@@ -77,10 +77,15 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
     accept(task);
     resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
   }
-  supervise();
-  take_back_lower(*task);
+  bool supervised = false;
+  try {
+    supervise();
+    take_back_lower(*task);
+    supervised = true;
+  } catch (...) {  // the task is accepted, so that its caller is to have its future; the next turn supervises again
+  }
   if (driving_) {
-    if (next_timer() < driver_until_) bell_.ring();
+    if (!supervised || next_timer() < driver_until_) bell_.ring();
   } else if (caller == Caller::leaves && followers_ == 0) {
     ensure_helper();
   }

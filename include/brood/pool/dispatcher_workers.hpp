@@ -322,9 +322,15 @@ inline bool Dispatcher::used_up(const Slot& slot) noexcept {
 }
 
 inline void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
-  if (slot.assigned.empty()) hear_output(slot);
   const bool had_last = slot.last_given;
-  slot.assign(task, number_of(slot), options_.tasks_per_worker);
+  try {
+    if (slot.assigned.empty()) hear_output(slot);
+    slot.assign(task, number_of(slot), options_.tasks_per_worker);
+  } catch (...) {  // out of memory: both are as they were, and the next turn finds them
+    requeue(task);
+    if (slot.idle() && !slot.snapshot && !std::exchange(slot.listed_idle, true)) idle_.push_back(slot.index);
+    throw;
+  }
   if (slot.last_given && !had_last && !slot.snapshot) ++ending_;
   ++assigned_;
   if (slot.assigned.size() > 1) ++prefetched_;

@@ -176,14 +176,22 @@ class Slot {
   }
 
   /// Hands a task to the worker: offers it on the status page, then sends it. `number`: what its this_worker::index() is;
-  /// `most`: how many tasks it may be given, 0 for any number.
+  /// `most`: how many tasks it may be given, 0 for any number. Where it throws nothing has happened.
   void assign(const TaskPtr& task, std::uint32_t number, std::uint64_t most) {
-    task->state = Task::State::assigned;
-    task->slot = index;
     assert(has_claim_room());
+    const bool listed = task->attachment && reads_host;
+    if (listed) lent_.reserve(lent_.size() + 1);
+    outbox_.emplace_back();
+    try {
+      assigned.push_back(task);
+    } catch (...) {
+      outbox_.pop_back();
+      throw;
+    }
+    task->state = Task::State::assigned;  // from here on nothing throws
+    task->slot = index;
     task->number = next_number++;
     ends.status.page().offer(task->number);
-    assigned.push_back(task);
     tasks_given += std::max(task->items, 1U);
     FrameHeader header;
     if (task->timeout.count() != 0) {
@@ -201,11 +209,11 @@ class Slot {
     header.first = number;
     header.count = task->items;
     header.number = task->number;
-    if (task->attachment && reads_host) {
+    if (listed) {
       header.flags |= FrameHeader::listed;
       lent_.emplace_back(task->number, task->attachment);
     }
-    post(header, task->payload, task->attachment, {task->call, task->first_item});
+    outbox_.back() = outgoing(header, task->payload, task->attachment, {task->call, task->first_item});
   }
 
   /// Takes a task back that the worker has not started. False when it has.
@@ -257,12 +265,8 @@ class Slot {
   }
 
   /// Puts a frame behind those that are to be sent.
-  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr,
-            TaskStream stream = {}) {
-    const bool listed = (header.flags & FrameHeader::listed) != 0;
-    header.size = (payload ? payload->size() : 0) + (!attachment ? 0 : listed ? attachment->list.size() : attachment->size);
-    if (header.type == FrameType::task) header.size += sizeof stream;
-    outbox_.push_back({{header, stream}, std::move(payload), std::move(attachment), 0});
+  void post(FrameHeader header, std::shared_ptr<const Bytes> payload) {
+    outbox_.push_back(outgoing(header, std::move(payload), nullptr, {}));
   }
 
   std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
@@ -372,6 +376,14 @@ class Slot {
       each_part(body, attachment->notes.blocks, 0, part);
     }
   };
+
+  static Outgoing outgoing(FrameHeader header, std::shared_ptr<const Bytes> payload,
+                           std::shared_ptr<const Attachment> attachment, TaskStream stream) noexcept {
+    const bool listed = (header.flags & FrameHeader::listed) != 0;
+    header.size = (payload ? payload->size() : 0) + (!attachment ? 0 : listed ? attachment->list.size() : attachment->size);
+    if (header.type == FrameType::task) header.size += sizeof stream;
+    return {{header, stream}, std::move(payload), std::move(attachment), 0};
+  }
 
   /// The start that was believed.
   struct Start {
