@@ -118,7 +118,8 @@ TEST_CASE("Errors derive from Error, which is a std::runtime_error; FromTask der
   CHECK(launch.error() == EAGAIN);
 }
 
-TEST_CASE("the version is that of the protocol's first release") {
-  CHECK(brood::version_major == 0);
-  CHECK(brood::detail::protocol_version == 1);
+TEST_CASE("the protocol's version holds the library's") {
+  CHECK((brood::detail::protocol_version >> 24) == brood::version_major);
+  CHECK((brood::detail::protocol_version >> 16 & 0xff) == brood::version_minor);
+  CHECK((brood::detail::protocol_version >> 8 & 0xff) == brood::version_patch);
 }

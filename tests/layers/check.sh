@@ -29,7 +29,8 @@ while read -r header; do
     function folder_of(path) { return path ~ /\// ? substr(path, 1, index(path, "/") - 1) : "" }
 
     BEGIN {
-      layers = split("core os wire worker policy pool", layer, " ")
+      # types/ is for users who have other libraries: it needs core/ and wire/ only, and nobody includes it
+      layers = split("core os wire worker policy pool types", layer, " ")
       for (i = 1; i <= layers; ++i) rank[layer[i]] = i
       concrete["policy/fork.hpp"] = concrete["policy/spawn.hpp"] = 1
       concrete["policy/fork_server.hpp"] = concrete["policy/inline.hpp"] = 1
@@ -60,6 +61,7 @@ while read -r header; do
       target = substr($0, RSTART + 7, RLENGTH - 8)
       to = folder_of(target)
       if (header == "brood.hpp") {
+        if (to == "types") violation("brood.hpp includes <brood/" target ">, which not everybody has what it needs for")
         if (target in internal) violation("brood.hpp includes <brood/" target ">, which is internal")
         next
       }
@@ -67,6 +69,8 @@ while read -r header; do
       else if (!(to in rank)) violation("<brood/" target "> is in none of the layers")
       else if ((folder in rank) && rank[to] > rank[folder])
         violation(folder "/ includes <brood/" target ">, which is to its right in core, os, wire, worker, policy, pool")
+      else if (folder == "types" && to != "types" && to != "wire" && to != "core")
+        violation("types/ includes <brood/" target ">: it may include core/ and wire/ only")
       else if (folder == "pool" && to == "policy" && target != "policy/worker_policy.hpp")
         violation("pool/ includes <brood/" target ">: of policy/ it may include worker_policy.hpp only")
       else if ((header in concrete) && (target in concrete))

@@ -29,6 +29,7 @@ good_tree() {
   header worker/entry.hpp 'namespace brood::detail {}' 'namespace brood {}'
   header policy/worker_policy.hpp '#include <brood/worker/entry.hpp>'
   header policy/fork.hpp '#include <brood/policy/worker_policy.hpp>' '#include <brood/policy/launch.hpp>'
+  header types/json.hpp '#include <nlohmann/json.hpp>' '#include <brood/wire/reader.hpp>'
   header pool/pool.hpp '#include <vector>' '#include <brood/policy/worker_policy.hpp>' '#include <brood/core/config.hpp>'
 }
 
@@ -61,6 +62,10 @@ header os/where.hpp '#include <brood/util/text.hpp>'
 refused 'os/where.hpp:3: <brood/util/text.hpp> is in none of the layers'
 header util/text.hpp
 refused 'util/text.hpp:1: the folder util/ is none of the layers'
+header types/json.hpp '#include <nlohmann/json.hpp>' '#include <brood/pool/pool.hpp>'
+refused 'types/json.hpp:4: types/ includes <brood/pool/pool.hpp>: it may include core/ and wire/ only'
+header brood.hpp '#include <brood/types/json.hpp>'
+refused 'brood.hpp:3: brood.hpp includes <brood/types/json.hpp>, which not everybody has what it needs for'
 header more.hpp
 refused 'more.hpp:1: only brood.hpp lies outside the folders'
 header brood.hpp '#include <brood/os/fd.hpp>'

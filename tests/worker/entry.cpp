@@ -406,6 +406,17 @@ TEST_CASE("a program that was replaced and has no /proc: ImageMismatch") {
   CHECK_MESSAGE(ran.output.find("restart it") != std::string::npos, ran.output);
 }
 
+TEST_CASE("a hand-over of another version of brood is refused, and both versions named") {
+  const support::Leftovers audit;
+  brood::detail::HandOverHeader header;
+  header.identity = brood::detail::own_identity();
+  CHECK(brood::detail::mismatch_with(header).empty());
+  header.protocol = 0x01020304;
+  const std::string mismatch = brood::detail::mismatch_with(header);
+  CHECK_MESSAGE(mismatch.find("brood 1.2.3 (protocol 4)") != std::string::npos, mismatch);
+  CHECK_MESSAGE(mismatch.find(brood::detail::brood_version(brood::detail::protocol_version)) != std::string::npos, mismatch);
+}
+
 TEST_CASE("a program that was deleted and has no /proc: LaunchError") {
   const support::Leftovers audit;
   const Copy copy;

@@ -10,6 +10,14 @@
 #error "brood needs C++20: compile with -std=c++20 or newer"
 #endif
 
+#if !defined(__cpp_exceptions)
+#error "brood needs exceptions: failures of tasks are thrown. Compile the sources that include it without -fno-exceptions"
+#endif
+
+#if !defined(__cpp_rtti)
+#error "brood needs RTTI: exceptions travel by the name of their type. Compile the sources that include it without -fno-rtti"
+#endif
+
 /// 1 in the library's own tests of system calls that fail (os/faults.hpp); the whole program must agree. Never elsewhere.
 #ifndef BROOD_FAULT_INJECTION
 #define BROOD_FAULT_INJECTION 0

@@ -12,8 +12,10 @@ inline constexpr int version_patch = 0;
 
 namespace detail {
 
-/// What host, server and worker must agree on: frames, control messages, hand-over and status page.
-inline constexpr std::uint32_t protocol_version = 1;
+/// What host, server and worker must agree on: frames, control messages, hand-over and status page. All of them may change with
+/// the library's version, which is part of it; the last byte tells states of one version apart.
+inline constexpr std::uint32_t protocol_version =
+    std::uint32_t{version_major} << 24 | std::uint32_t{version_minor} << 16 | std::uint32_t{version_patch} << 8 | 1;
 
 }  // namespace detail
 }  // namespace brood

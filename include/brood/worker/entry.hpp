@@ -37,11 +37,17 @@ inline Fd take_handed_fd(int offset) {
   return Fd(first_handed_fd + offset);
 }
 
+/// A protocol_version in words.
+inline std::string brood_version(std::uint32_t protocol) {
+  return "brood " + std::to_string(protocol >> 24) + "." + std::to_string(protocol >> 16 & 0xff) + "." +
+         std::to_string(protocol >> 8 & 0xff) + " (protocol " + std::to_string(protocol & 0xff) + ")";
+}
+
 /// Why this image can't serve the one that started it; empty when it can.
 inline std::string mismatch_with(const HandOverHeader& header) {
   if (header.protocol != protocol_version) {
-    return "the host speaks version " + std::to_string(header.protocol) + " of the protocol, the program on disk version " +
-           std::to_string(protocol_version);
+    return "the host, or the library that made the pool, was built with " + brood_version(header.protocol) +
+           ", the program that was started for it with " + brood_version(protocol_version) + ": build both with the same";
   }
   const ModuleIdentity own = own_identity();
   if (header.identity == own) return {};
