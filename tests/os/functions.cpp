@@ -63,7 +63,7 @@ TEST_CASE("find_functions names the function that holds an offset, also one that
   std::vector<FunctionAt> wanted{{start + 5, {}, 0}, {start, {}, 0}, {start - 1, {}, 0}, {0, {}, 0}, {~std::uint64_t{0}, {}, 0}};
   ReadBudget budget = generous();
   find_functions("", {}, wanted, budget, NameTrust::own);
-  CHECK(wanted[0].name == "(anonymous namespace)::hidden_function(int)");
+  CHECK(wanted[0].name.ends_with("(anonymous namespace)::hidden_function(int)"));
   CHECK(wanted[0].start == start);
   CHECK(wanted[0].offset == start + 5);
   CHECK(wanted[1].name == wanted[0].name);
@@ -180,7 +180,7 @@ TEST_CASE("ElfFile survives files that are cut or damaged") {
     elf.find(wanted);
     return wanted[0].name;
   };
-  CHECK(name_in(whole) == "(anonymous namespace)::hidden_function(int)");
+  CHECK(name_in(whole).ends_with("(anonymous namespace)::hidden_function(int)"));
   for (const std::size_t size : {std::size_t{0}, std::size_t{3}, std::size_t{64}, whole.size() / 2, whole.size() - 64}) {
     CAPTURE(size);
     CHECK(name_in(whole.substr(0, size)).empty());
