@@ -384,6 +384,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
 #include <brood/pool/dispatcher_insight.hpp>
+#include <brood/pool/dispatcher_output.hpp>
 #include <brood/pool/dispatcher_places.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/dispatcher_requests.hpp>
