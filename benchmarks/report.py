@@ -50,7 +50,7 @@ def size(x, unit):
 
 def table(header, lines):
     text = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(text + ["| " + " | ".join(line) + " |" for line in lines]) + "\n"
+    return "\n".join(text + ["| " + " | ".join(line).replace("<", "\\<") + " |" for line in lines]) + "\n"
 
 
 def marks_table(rows):

@@ -10,8 +10,6 @@
 #include <brood/brood.hpp>
 #include <png.h>
 
-namespace fs = std::filesystem;
-
 struct Picture {
   unsigned width = 0, height = 0;
   std::vector<unsigned char> grey = {};  // row by row
@@ -38,7 +36,7 @@ Picture thumbnail(const std::string& path) {
 
 int main(int argc, char** argv) {
   brood::init(argc, argv);
-  std::string folder = fs::temp_directory_path() / "thumbnails.XXXXXX";
+  std::string folder = std::filesystem::temp_directory_path() / "thumbnails.XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) return 1;
   std::vector<std::string> paths;
   for (const unsigned width : {64U, 128U, 192U, 256U}) {  // real pictures, of which one is then cut short
@@ -47,15 +45,15 @@ int main(int argc, char** argv) {
     png_image image{nullptr, PNG_IMAGE_VERSION, width, 96, PNG_FORMAT_GRAY, 0, 0, 0, {}};
     png_image_write_to_file(&image, paths.back().c_str(), 0, grey.data(), 0, nullptr);
   }
-  fs::resize_file(paths[2], 60);
+  std::filesystem::resize_file(paths[2], 60);
 
   brood::Pool<brood::ForkServerPolicy<>> pool({.output = brood::Output::discard});
   const auto thumbnails = pool.try_map(&thumbnail, paths);
   for (std::size_t at = 0; at < paths.size(); ++at) {
     const brood::Outcome<Picture>& result = thumbnails[at];
-    std::cout << fs::path(paths[at]).filename().string() << ": "
+    std::cout << std::filesystem::path(paths[at]).filename().string() << ": "
               << (result ? std::to_string(result->width) + " x " + std::to_string(result->height)
                          : "bad: its worker " + result.failure().status().describe()) << '\n';
   }
-  fs::remove_all(folder);
+  std::filesystem::remove_all(folder);
 }

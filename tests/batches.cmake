@@ -17,6 +17,9 @@ function(brood_included out begins)
   set(${out} ${included} PARENT_SCOPE)
 endfunction()
 
+set(stands_outside "^(namespace [a-z]|extern |TYPE_TO_STRING|template <>|(struct|class|inline constexpr [a-z]+) brood::")
+string(APPEND stands_outside "|.* operator (new|delete)\\(|[a-z_:]+ [a-z_]+\\([^{]*\\);)")
+
 # brood_batches(<variable> <name> <source>...): what to compile instead of the sources.
 #
 # Each file of a batch stands in a namespace of its own, so that two may use the same names. What they include has to be
@@ -34,7 +37,7 @@ function(brood_batches out name)
   foreach(source IN LISTS ARGN)
     # An include that is new must be seen here.
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
-    file(STRINGS ${source} named REGEX "^(namespace [a-z]|extern |TYPE_TO_STRING|template <>|(struct|class|inline constexpr [a-z]+) brood::|[a-z_:]+ [a-z_]+\\([^{]*\\);)")
+    file(STRINGS ${source} named REGEX "${stands_outside}")
     brood_included(own "\"" ${source})
     list(FILTER own EXCLUDE REGEX "^\"(support|faults)/")
     if(named OR own)

@@ -6,6 +6,7 @@
 #include <brood/core/errors.hpp>
 #include <brood/core/exit_status.hpp>
 #include <brood/core/limits.hpp>
+#include <brood/core/random_engine.hpp>
 #include <brood/core/version.hpp>
 #include <brood/policy/fork.hpp>
 #include <brood/policy/fork_server.hpp>
@@ -17,6 +18,7 @@
 #include <brood/pool/outcome.hpp>
 #include <brood/pool/pool.hpp>
 #include <brood/pool/stats.hpp>
+#include <brood/pool/stream.hpp>
 #include <brood/wire/channel.hpp>
 #include <brood/wire/fd.hpp>
 #include <brood/wire/serializer.hpp>
@@ -25,5 +27,6 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/entry.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/hook.hpp>
 #include <brood/worker/preload.hpp>
 #include <brood/worker/remote_exception.hpp>

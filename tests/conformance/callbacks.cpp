@@ -264,6 +264,7 @@ std::string callback_rounds() {
       {"close", [](const Handle& d) { d->close(); }},
       {"cancel_pending", [](const Handle& d) { d->cancel_pending(); }},
       {"kill", [](const Handle& d) { d->kill(); }},
+      {"resize", [](const Handle& d) { d->resize(1); }},
       {"stats", [](const Handle& d) { static_cast<void>(d->stats()); }},
       {"shut_down", [](const Handle& d) { d->shut_down(); }},
       {"throw an int", [](const Handle&) { throw 42; }},

@@ -51,7 +51,7 @@ int yield_until_told(Channel<Part, std::string> host) {
   }
 }
 
-int send_some(Channel<int, void> host, int count) {
+int send_some(brood::Sender<int> host, int count) {
   for (int at = 0; at < count; ++at) host.send(at);
   return count;
 }
@@ -85,7 +85,7 @@ void say_and_wait(Channel<int> host) {
 }
 
 /// The sum of all that comes, until the end.
-long add_up(Channel<void, int> host) {
+long add_up(brood::Receiver<int> host) {
   long sum = 0;
   for (const int each : host) sum += each;
   return sum;
@@ -193,7 +193,8 @@ TEST_CASE_TEMPLATE("Channel: both sides see the end, however it comes", Policy, 
   }
   for (const bool late : {true, false}) {
     auto [mine, theirs] = brood::channel<int>();
-    auto killed = late ? pool.submit({.timeout = 300ms}, &say_and_wait, std::move(theirs)) : pool.submit(&say_and_wait, std::move(theirs));
+    const auto bound = late ? 300ms : 0ms;  // 0: none
+    auto killed = pool.submit({.timeout = bound}, &say_and_wait, std::move(theirs));
     CHECK(mine.receive() == 1);
     if (!late) CHECK(killed.cancel());
     CHECK(!mine.receive());
@@ -244,7 +245,7 @@ TEST_CASE("Channel: thousands of messages both ways at once, eight workers at on
       auto [mine, theirs] = brood::channel<std::string>();
       auto count = pool.submit(&echo, std::move(theirs));
       std::thread sender([&ours = mine] {
-        for (int each = 0; each < 2000; ++each) ours.send(std::to_string(each) + std::string(static_cast<std::size_t>(each % 300), '.'));
+        for (unsigned each = 0; each < 2000; ++each) ours.send(std::to_string(each) + std::string(each % 300, '.'));
         ours.close_sending();
       });
       int next = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Which of the host's surroundings a worker has: those of the host when the pool's server was started, under every
-// policy. What the host changes later reaches nobody, until a server has to be started anew.
+// policy. What the host changes later reaches nobody, until a server has to be started anew; environment and working directory
+// not even then (surroundings.cpp).
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -102,7 +103,10 @@ TEST_CASE_TEMPLATE("workers have the surroundings that the host had when the poo
       support::eventually([&] {
         return pool.submit(&look).outcome().has_value() && pool.stats().server_pid != server;
       });
-      wrong += expect("a worker of the next server", pool.submit(&look).get(), late);
+      Surroundings next = late;  // but for what a pool keeps
+      next.variable = early.variable;
+      next.folder = early.folder;
+      wrong += expect("a worker of the next server", pool.submit(&look).get(), next);
     }
     return wrong;
   });

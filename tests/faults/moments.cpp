@@ -2,13 +2,36 @@
 // Moments that are too short to be met by chance: the seam holds them open.
 #include <doctest/doctest.h>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "faults/suite.hpp"
 #include "support/policies.hpp"
 
 using support::FaultAction;
 using support::ProcessRole;
+
+namespace {
+
+void sleep_on() { ::sleep(3'600); }
+
+/// The middle of it can't be read.
+std::vector<double> result_with_a_hole() {
+  constexpr std::size_t page = 4096;
+  std::vector<double> made((std::size_t{1} << 20) / sizeof(double), 1.0);
+  auto* const middle = reinterpret_cast<std::byte*>(made.data()) + 512 * 1024;
+  ::mprotect(middle - reinterpret_cast<std::uintptr_t>(middle) % page, 16 * page, PROT_NONE);
+  return made;
+}
+
+}  // namespace
 
 #define MOMENT_POLICIES brood::ForkPolicy, brood::SpawnPolicy, support::ForkServerWithPreloads
 
@@ -34,5 +57,43 @@ TEST_CASE_TEMPLATE("kill() between the first and the last byte of a result", Pol
     } else {
       CHECK_MESSAGE(outcome.failure().kind() == brood::FailureKind::cancelled, outcome.failure().message());
     }
+  }
+}
+
+TEST_CASE("a worker is killed while its server is still forking the others that were asked for") {
+  support::Board board;
+  const support::Leftovers audit;
+  constexpr std::uint64_t workers = 20;
+  brood::Pool<support::ForkServer> pool({.workers = workers});
+  board.plan({{.action = FaultAction::sleep, .value = 100, .role = ProcessRole::server, .name = "fork"}});
+  std::vector<brood::Future<void>> futures;
+  for (std::uint64_t n = 0; n < workers; ++n) {
+    futures.push_back(pool.submit({.timeout = std::chrono::milliseconds(n == 2 ? 1 : 0)}, &sleep_on));
+  }
+  const auto outcome = futures[2].outcome();
+  REQUIRE_FALSE(outcome.has_value());
+  REQUIRE_MESSAGE(outcome.failure().kind() == brood::FailureKind::timeout, outcome.failure().message());
+  CHECK(support::eventually([&] {
+    const auto process = support::process_info(outcome.failure().pid());
+    return !process || process->state == 'Z';
+  }));
+  CHECK(board.seen() < workers);  // the last is forked more than a second later
+  pool.kill();
+}
+
+TEST_CASE("a large result that its worker can't read itself fails its task, whichever way it was to take") {
+  support::Board board;
+  const support::Leftovers audit;
+  brood::Pool<support::ForkServer> pool({.workers = 1});
+  for (const bool refused : {false, true}) {
+    CAPTURE(refused);
+    board.plan({});
+    if (refused) board.plan({{.action = FaultAction::fail, .value = EPERM, .role = ProcessRole::host, .name = "process_vm_readv"}});
+    auto future = pool.submit(&result_with_a_hole);
+    CHECK(future.wait_for(std::chrono::seconds(20)));
+    future.cancel();
+    const auto outcome = future.outcome();
+    REQUIRE_FALSE(outcome.has_value());
+    CHECK_MESSAGE(outcome.failure().kind() != brood::FailureKind::cancelled, outcome.failure().message());
   }
 }

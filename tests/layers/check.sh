@@ -15,7 +15,8 @@ not_wrapped="getpid getppid sched_yield sysconf _exit on_exit __cxa_at_quick_exi
   posix_spawnattr_init posix_spawnattr_destroy posix_spawnattr_setflags
   posix_spawnattr_setsigmask posix_spawnattr_setsigdefault
   posix_spawn_file_actions_init posix_spawn_file_actions_destroy posix_spawn_file_actions_addopen
-  posix_spawn_file_actions_adddup2 posix_spawn_file_actions_addclosefrom_np"
+  posix_spawn_file_actions_adddup2 posix_spawn_file_actions_addclosefrom_np
+  posix_spawn_file_actions_addfchdir_np"
 
 find . -name '*.hpp' | sed 's|^\./||' | LC_ALL=C sort | {
 status=0

@@ -28,6 +28,7 @@ struct CloneStart {
   std::span<const char* const> paths;  ///< the second one where the first is not to be had
   char* const* argv = nullptr;
   char* const* environment = nullptr;
+  int directory = -1;  ///< its working directory, not one of `sources`; -1: ours
   int error = 0;  ///< why it did not start
 };
 
@@ -41,6 +42,7 @@ inline int run_clone(void* argument) noexcept {
     start.error = errno;
     return 1;
   };
+  if (start.directory >= 0 && retried("fchdir", [&] { return ::fchdir(start.directory); }) != 0) return failed();
   const int null = retried("open", [] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); });
   if (null < 0) return failed();
   const int moved = null == 0 ? retried("fcntl", [] { return ::fcntl(0, F_SETFD, 0); })

@@ -17,6 +17,7 @@
 #include <brood/os/clone_image.hpp>
 #include <brood/os/module.hpp>
 #include <brood/os/signals.hpp>
+#include <brood/os/surroundings.hpp>
 
 namespace brood::detail {
 
@@ -54,9 +55,10 @@ inline std::vector<std::string> read_own_arguments() {
 
 /// Starts this program as a child without copying any page table, whatever this process' size and threads: vfork
 /// semantics with all signals blocked, as posix_spawn(3) does it, or by the library's own hand where that is refused. The child gets `handed` as the descriptors 3, 4, ...
-/// and /dev/null as its stdin; no other descriptor but stdout and stderr, clean signals, these arguments and the
-/// environment of now; the terminal's signals are blocked until it ignores them. Returns its pid. Throws SystemError.
-inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments) {
+/// and /dev/null as its stdin; no other descriptor but stdout and stderr, clean signals, these arguments and
+/// surroundings; the terminal's signals are blocked until it ignores them. Returns its pid. Throws SystemError.
+inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments,
+                             const Surroundings& surroundings = {}) {
   struct Actions {
     posix_spawn_file_actions_t value;
     Actions() { ::posix_spawn_file_actions_init(&value); }
@@ -75,6 +77,10 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
     if (error != 0) throw SystemError(call, error);
   };
 
+  if (surroundings.directory >= 0) {  // first: a target below may have this descriptor's number
+    check("posix_spawn_file_actions_addfchdir_np",
+          ::posix_spawn_file_actions_addfchdir_np(&actions.value, surroundings.directory));
+  }
   check("posix_spawn_file_actions_addopen",
         ::posix_spawn_file_actions_addopen(&actions.value, 0, "/dev/null", O_RDONLY, 0));
   std::vector<Fd> sources;  // high numbers, so that no target overwrites a source that is still needed
@@ -99,10 +105,11 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  char* const* const environment = surroundings.environment != nullptr ? surroundings.environment : ::environ;
   pid_t pid = -1;
   const auto spawn = [&](const char* path) {
     return retried("posix_spawn", [&] {
-      errno = ::posix_spawn(&pid, path, &actions.value, &attributes.value, argv.data(), ::environ);
+      errno = ::posix_spawn(&pid, path, &actions.value, &attributes.value, argv.data(), environment);
       return errno == 0 ? 0 : -1;
     });
   };
@@ -113,7 +120,7 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
   if (!not_available(errno)) throw SystemError("posix_spawn", errno);
   std::vector<int> numbers;
   for (const Fd& source : sources) numbers.push_back(source.get());
-  CloneStart start{numbers, first_handed_fd, paths, argv.data(), ::environ};
+  CloneStart start{numbers, first_handed_fd, paths, argv.data(), environment, surroundings.directory};
   pid = clone_image(start);
   if (pid < 0) throw SystemError("clone", errno);
   return pid;

@@ -324,9 +324,8 @@ void serve(Server& server, Reader& in) {
 
 }  // namespace detail
 
-/// Starts the running image of this program as a server that serves policy P: `sent` arrives at P::prepare, `preloads`
-/// names what it will build. Copies no page table, whatever the host's size. Throws InitMissing when this program never
-/// called brood::init, LaunchError when it can't be started.
+/// Starts the running image of this program as a server that serves policy P: `sent` arrives at P::prepare, `preloads` names
+/// what it will build. Copies no page table. Throws InitMissing when this program never called brood::init, and LaunchError.
 template <class P>
 std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const Writer& sent = {},
                                              std::vector<std::string> preloads = {}) {
@@ -352,7 +351,8 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
     auto [host, server] = ControlSocket::make_pair();
     std::vector<int> handed{hand_over.get(), server.fd()};
     if (own_pidfd) handed.push_back(own_pidfd.get());
-    const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments());
+    const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments(),
+                                      options.surroundings);
     return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads), LocalServer::Made::by_exec,
                                          options);
   } catch (const SystemError& error) {
@@ -361,8 +361,7 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
   }
 }
 
-/// Starts a copy of this process as a server that serves policy P: a snapshot of the host as it is now. Costs what
-/// fork(2) costs: it grows with the host's memory. Throws LaunchError when it can't be started.
+/// Starts a copy of this process as a server that serves policy P: a snapshot of the host as it is now. Costs what fork(2) does.
 template <class P>
 std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool host_is_threaded) {
   using namespace detail;
@@ -384,6 +383,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
       pid = checked("fork", [] { return ::fork(); });
       if (pid == 0) {
         table.unlock();
+        if (!options.surroundings.enter()) ::_exit(exit_code_of_broken_worker);
         host_end.close();
         become_server(std::move(server_end), std::move(own_pidfd), host, options.snapshot, &P::start_worker,
                       host_is_threaded);

@@ -37,6 +37,7 @@
 
 #include <brood/core/exit_status.hpp>
 #include <brood/os/fd.hpp>
+#include <brood/os/surroundings.hpp>
 #include <brood/wire/control.hpp>
 #include <brood/wire/status_page.hpp>
 
@@ -48,6 +49,7 @@ struct LaunchOptions {
   std::chrono::milliseconds start_timeout{30'000};
   bool capture_output = false;              ///< whether start() is to give WorkerEnds::output
   const void* snapshot = nullptr;           ///< a closure's state, for a policy that copies the host; else null
+  detail::Surroundings surroundings;        ///< the server's, and so its workers'; where nothing is said, the host's of now
   bool kill_tree = false;                   ///< each worker leads a process group, which is killed when it ends
 };
 

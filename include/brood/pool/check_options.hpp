@@ -44,6 +44,14 @@ inline void check_limits(const std::string& owner, const Limits& limits) {
   }
 }
 
+inline constexpr unsigned most_workers = 1'000'000;  // far beyond what a machine has room for, and what the pool can number
+
+inline void check_workers(const char* member, unsigned value) {
+  if (value > most_workers) {
+    refuse_option(member, std::to_string(value), "it can't be more than " + std::to_string(most_workers));
+  }
+}
+
 inline void check_options(const PoolOptions& options) {
   check_time("PoolOptions::task_timeout", options.task_timeout);
   check_time("PoolOptions::start_timeout", options.start_timeout);
@@ -51,16 +59,19 @@ inline void check_options(const PoolOptions& options) {
   if (options.start_timeout.count() == 0) {
     refuse_option("PoolOptions::start_timeout", "0 ms", "nothing comes up in no time; milliseconds::max() is no limit at all");
   }
-  constexpr unsigned most = 1'000'000;  // far beyond what a machine has room for, and what the pool can number
-  const auto count = [&](const char* member, unsigned value) {
-    if (value > most) refuse_option(member, std::to_string(value), "it can't be more than " + std::to_string(most));
-  };
-  count("PoolOptions::workers", options.workers);
-  count("PoolOptions::spares", options.spares);
+  check_time("PoolOptions::idle_timeout", options.idle_timeout);
+  check_workers("PoolOptions::workers", options.workers);
+  check_workers("PoolOptions::spares", options.spares);
   if (options.max_message_bytes == 0) {
     refuse_option("PoolOptions::max_message_bytes", "0", "no call fits into that; leave it out for a limit that nobody meets");
   }
   check_limits("PoolOptions::limits", options.limits);
+  for (const std::string& each : options.environment) {
+    if (each.empty() || each[0] == '=' || each.find('\0') != std::string::npos) {
+      refuse_option("PoolOptions::environment", '"' + each.substr(0, each.find('\0')) + '"',
+                    "it must be NAME=value, or NAME to take it away, without a zero byte");
+    }
+  }
 }
 
 inline void check_options(const TaskOptions& options) {
@@ -69,5 +80,10 @@ inline void check_options(const TaskOptions& options) {
 }
 
 inline void check_options(const MapOptions& options) { check_time("MapOptions::timeout", options.timeout); }
+
+inline void check_options(const StreamOptions& options) {
+  check_time("StreamOptions::timeout", options.timeout);
+  check_time("StreamOptions::exit_grace", options.exit_grace);
+}
 
 }  // namespace brood::detail

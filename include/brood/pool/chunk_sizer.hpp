@@ -14,6 +14,9 @@ class ChunkSizer {
  public:
   ChunkSizer(std::size_t fixed, unsigned workers) noexcept : fixed_(fixed), workers_(workers) {}
 
+  /// The pool has another number of workers now.
+  void share_among(unsigned workers) noexcept { workers_ = workers; }
+
   std::size_t next(std::optional<std::uint64_t> left) const noexcept {
     std::uint64_t size = fixed_ != 0 ? fixed_ : size_;
     if (fixed_ == 0 && left) size = std::min(size, std::max<std::uint64_t>(1, *left / (std::uint64_t{workers_} * 2)));

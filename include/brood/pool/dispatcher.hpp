@@ -21,7 +21,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -36,6 +35,7 @@
 #include <vector>
 
 #include <brood/os/cpus.hpp>
+#include <brood/os/entropy.hpp>
 #include <brood/os/memory_pressure.hpp>
 #include <brood/os/own_process.hpp>
 #include <brood/os/poller.hpp>
@@ -46,8 +46,11 @@
 #include <brood/pool/progress.hpp>
 #include <brood/pool/pull.hpp>
 #include <brood/pool/slot.hpp>
+#include <brood/pool/source.hpp>
 #include <brood/pool/stats.hpp>
+#include <brood/pool/surroundings.hpp>
 #include <brood/pool/task.hpp>
+#include <brood/pool/task_queue.hpp>
 #include <brood/pool/time_after.hpp>
 
 namespace brood::detail {
@@ -70,6 +73,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// A new task with a number. Its payload and name are to be filled in.
   TaskPtr make_task();
+  /// The number of a call that is made of many tasks. A single task gets its own when it is accepted.
+  std::uint64_t number_call();
   /// Whether the thread that submits is about to wait. If it is, no helper is needed.
   enum class Caller : std::uint8_t { leaves, waits };
 
@@ -82,8 +87,11 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// Waits until the task is resolved; drives meanwhile. False when the deadline passes first.
   bool wait(const Task& task, Clock::time_point deadline = Clock::time_point::max());
-  /// Waits until one of the tasks is resolved, or the deadline passes.
-  void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max());
+  /// Waits until one of the tasks is resolved, the deadline passes, or the pool has another number of workers than this one.
+  void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max(),
+                std::optional<unsigned> workers = {});
+  /// Hears what has happened, without waiting.
+  void poll();
   /// Waits until every accepted task is resolved.
   void wait_all(const ProgressCallback& progress = nullptr);
   /// How far a task has come, by its own account.
@@ -96,6 +104,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   bool cancel(const TaskPtr& task);
   /// Cancels the task unless a worker has started it.
   void cancel_unstarted(const TaskPtr& task);
+  /// Cancels chunks. Their items that run may finish for so long.
+  void end_early(std::span<const TaskPtr> chunks, std::chrono::milliseconds grace);
   /// Why no more work is taken; a later one counts more.
   enum class Closing : std::uint8_t { open, closed, killed, destroyed };
   void close(Closing why = Closing::closed);
@@ -116,27 +126,13 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   const PoolOptions& options() const noexcept { return options_; }
   const PolicyHandle& policy() const noexcept { return policy_; }
   unsigned worker_count() const noexcept { return target_; }
+  /// Sets how many places there are; 0: as many as usable CPUs. Throws std::invalid_argument.
+  void resize(unsigned workers);
 
  private:
   using Lock = std::unique_lock<std::mutex>;
 
-  struct Source {
-    enum class State : std::uint8_t { launching, ready, ended };
-    std::uint32_t id = 0;
-    bool snapshot = false;
-    bool released = false;
-    bool stopping = false;
-    State state = State::launching;
-    std::unique_ptr<WorkerSource> impl;
-    Clock::time_point deadline;
-    std::deque<TaskPtr> queue;  ///< of a snapshot
-    std::exception_ptr cause;   ///< of its end
-    bool useful = false;        ///< one of its workers has come up
-    std::size_t live = 0;       ///< slots that one of its workers fills
-    std::size_t outstanding = 0;
-  };
-
-  /// Where workers are given tasks; null: free. At most worker_count().
+  /// Where workers are given tasks; null: free. At most worker_count(), once those have left that were too many.
   struct Places {
     std::vector<Slot*> slots;
     std::size_t taken = 0;
@@ -148,7 +144,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   }
 
   struct FrameHandler;
-
   /// The driver's place, for as long as it lives.
   class DriverSeat {
    public:
@@ -193,7 +188,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   void supervise();
   void supervise_main();
   void supervise_source(Source& source);
-  TaskPtr next_queued(std::deque<TaskPtr>& queue);
   Slot* fill_place(Source& source);
   std::optional<std::uint32_t> free_place_of(const Source& source);
   Slot* start_worker(Source& source, Seat seat, std::uint32_t place);
@@ -208,8 +202,16 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::size_t keep_spares(std::size_t most);
   void spare_failed() noexcept;
   void start_failed(Source& source, Seat seat, const std::exception_ptr& cause);
-  void fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause);
+  void fail_queue(TaskQueue& queue, const std::exception_ptr& cause);
   static std::exception_ptr told_as_broken(const std::exception_ptr& cause);
+
+  // how many there are: dispatcher_places.hpp
+  void settle_places();
+  void clear_place(Places& places, Slot& slot);
+  void note_idle(Slot& slot);
+  void check_idle(Slot& slot);
+  void find_next_leave() noexcept;
+  bool leave_due() const noexcept;
 
   // one worker: dispatcher_workers.hpp
   Slot* find_slot(std::uint32_t index, std::uint64_t generation);
@@ -232,6 +234,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   void top_up(Slot& slot);
   TaskPtr take_back_one(std::uint32_t source);
   void requeue(const TaskPtr& task);
+  void take_back_lower(const Task& task);
   void revoke_unstarted(Slot& slot, std::size_t keep = 1);
   void refused(Slot& slot);
   // large results: dispatcher_pulls.hpp
@@ -291,7 +294,9 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   const PoolOptions options_;
   const PolicyHandle policy_;
-  const unsigned target_;
+  std::atomic<unsigned> target_;  ///< how many places there are; changed under mutex_
+  const std::uint64_t seed_;
+  PoolSurroundings surroundings_;
   const pid_t pid_ = ::getpid();
   const OwnProcess own_;
   const std::uint64_t word_ = static_cast<std::uint64_t>(Clock::now().time_since_epoch().count());  ///< for workers to try to read
@@ -304,11 +309,12 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::unique_ptr<std::byte[]> pull_stage_;  ///< the driver's, also without the lock
   std::vector<std::shared_ptr<Pull>> pulls_;  ///< large results that are to be read; some may have been given up
 
-  std::deque<TaskPtr> queue_;
+  TaskQueue queue_;
   std::vector<std::unique_ptr<Slot>> slots_;  ///< by index
   std::vector<std::uint32_t> vacant_;         ///< those that nobody uses
   std::array<Places, 2> places_;              ///< the pool's own, and those of snapshots
   std::vector<Slot*> spares_;                 ///< by their age
+  const bool leavers_watched_ = options_.on_worker_stop || options_.idle_timeout.count() != 0;  ///< also when nobody waits
   std::size_t leaving_ = 0;  ///< used-up workers on their way out; their places are free already
   std::size_t ending_ = 0;   ///< workers in the pool's own places that were given their last task
   std::shared_ptr<const Bytes> setup_;        ///< what each worker is told first
@@ -331,8 +337,10 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   Clock::time_point retry_at_{};         ///< no start before this
   Clock::time_point spare_retry_at_{};   ///< and none of a spare one before this
   Clock::time_point next_patrol_{};
+  Clock::time_point next_leave_ = Clock::time_point::max();  ///< no worker has been idle for too long before this
 
   std::uint64_t next_task_ = 1;
+  std::uint64_t next_call_ = 0;
   std::size_t outstanding_ = 0;
   std::uint64_t pending_bytes_ = 0;  ///< of the calls that are not resolved
   std::size_t assigned_ = 0;
@@ -376,6 +384,8 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
 #include <brood/pool/dispatcher_insight.hpp>
+#include <brood/pool/dispatcher_output.hpp>
+#include <brood/pool/dispatcher_places.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/dispatcher_requests.hpp>
 #include <brood/pool/dispatcher_sources.hpp>

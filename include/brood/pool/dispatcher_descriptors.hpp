@@ -32,6 +32,8 @@ inline StatusPage::Post connect_passage(Slot& slot) {
 }
 
 inline void answer_post(Slot& slot, Task& task) {
+  slot.passage_due = !slot.announced;
+  if (slot.passage_due) return;  // its server is about to say which process it is
   StatusPage& page = slot.ends.status.page();
   std::vector<Fd>* const given = descriptors_of(task.kept);
   ++slot.passage_asks;

@@ -15,6 +15,8 @@ inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
     : options_(std::move(options)),
       policy_(std::move(policy)),
       target_(options_.workers != 0 ? options_.workers : usable_cpus()),
+      seed_(options_.seed ? *options_.seed : fresh_seed()),
+      surroundings_(options_, policy_),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(scratch_size)) {
   poller_.add(bell_.fd(), EPOLLIN, tag(Tag::bell, 0));
 }
@@ -67,14 +69,20 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
 }
 
 /// Whether somebody has to drive although nobody may be waiting: for tasks, for workers that are to be killed, for copies
-/// of the host that are to end, for spare workers that are to be started.
+/// of the host that are to end, for spare workers that are to be started, for those that leave
+/// and may hang in their stop hook, and for those that were idle for too long.
 inline bool Dispatcher::work_left() const noexcept {
-  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_) || spares_missing();
+  return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_) || spares_missing() ||
+         (leaving_ != 0 && leavers_watched_ && !shut_down_) || leave_due();
 }
 
 /// Whoever leaves the driver's place sees to it that somebody takes it while there is work.
 inline void Dispatcher::hand_over() {
-  if (!work_left() || driving_) return;
+  if (driving_) return;
+  if (!work_left()) {
+    if (next_leave_ != Clock::time_point::max() && !helpers_[0].joinable()) ensure_helper();  // it sleeps until then
+    return;
+  }
   if (followers_ != 0) {
     followers_cv_.notify_all();
   } else {
@@ -158,11 +166,12 @@ inline bool Dispatcher::wait(const Task& task, Clock::time_point deadline) {
   return drive_until(lock, [&] { return task.resolved.load(std::memory_order_relaxed); }, deadline);
 }
 
-inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline) {
+inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline, std::optional<unsigned> workers) {
   Lock lock(mutex_);
   drive_until(
       lock,
       [&] {
+        if (workers && *workers != target_) return true;
         return std::any_of(tasks.begin(), tasks.end(),
                            [](const TaskPtr& task) { return task->resolved.load(std::memory_order_relaxed); });
       },
@@ -268,7 +277,11 @@ inline void Dispatcher::help() {
       helper_cv_.wait_for(lock, nap);
     } else {
       ++helpers_parked_;
-      helper_cv_.wait(lock);
+      if (next_leave_ == Clock::time_point::max()) {
+        helper_cv_.wait(lock);
+      } else {
+        helper_cv_.wait_until(lock, next_leave_);
+      }
       --helpers_parked_;
       last_work = Clock::now();
     }
@@ -314,6 +327,7 @@ inline void Dispatcher::shut_down() {
     source->impl->stop();
   }
   ended_ = true;
+  surroundings_.release();  // a future may keep the rest
   helper_quits_ = true;
   helper_cv_.notify_all();
   bell_.ring();

@@ -24,7 +24,8 @@ inline void Dispatcher::retire(Slot& slot) {
   flush(slot);
 }
 
-/// Lets a worker go that has run its share of tasks. Its place is free at once: the next one starts while it leaves.
+/// Lets a worker go that has run its share of tasks, or is not needed any more. Its place is free at once: the next one starts
+/// while it leaves.
 inline void Dispatcher::recycle(Slot& slot) {
   retire(slot);
   free_place(slot);
@@ -148,6 +149,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   set_timer(slot, &Slot::task_check, Clock::time_point::max());
+  set_timer(slot, &Slot::idle_until, Clock::time_point::max());
   if (!slot.lost) poller_.remove(slot.ends.results.get());
   if (slot.ends.output) poller_.remove(slot.ends.output.get());
   if (slot.watching_out) poller_.remove(slot.ends.tasks.get());

@@ -42,12 +42,14 @@ inline Slot* Dispatcher::slot_of(const Pull& pull) {
   return slot != nullptr && !slot->assigned.empty() && slot->assigned.front()->pull.get() == &pull ? slot : nullptr;
 }
 
-/// What is to be read in this turn.
+/// What is to be read in this turn: the oldest, and no more of them than leave it short, however many workers there are.
 inline std::vector<PullStep> Dispatcher::due_pulls() {
   std::vector<PullStep> due;
   if (pulls_.empty()) return due;
-  due.reserve(pulls_.size());
+  constexpr std::size_t most = 8;
+  due.reserve(std::min(most, pulls_.size()));
   std::erase_if(pulls_, [&](const std::shared_ptr<Pull>& pull) {
+    if (due.size() == most) return false;
     Slot* const slot = slot_of(*pull);
     if (slot == nullptr || slot->state() != SlotState::ready || slot->gone) return true;
     if (!slot->announced) return false;  // its server is about to say which process it is

@@ -40,7 +40,7 @@ inline bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task, const std::
   }
   resolve(task, make_failure(FailureKind::cancelled, *task, why));
   if (task->source == 0 && !task->delayed && ++tombstones_ > 64 && tombstones_ > queue_.size() / 2) {
-    std::erase_if(queue_, [](const TaskPtr& each) { return each->state == Task::State::resolved; });
+    queue_.drop_resolved();
     tombstones_ = 0;
   }
   return true;
@@ -66,6 +66,32 @@ inline bool Dispatcher::cancel_locked(const TaskPtr& task) {
   return true;
 }
 
+inline void Dispatcher::end_early(std::span<const TaskPtr> chunks, std::chrono::milliseconds grace) {
+  Lock lock(mutex_);
+  const auto halt = [&](const TaskPtr& chunk) {  // no further item starts; the one that runs goes on
+    if (chunk->state != Task::State::assigned) return;
+    Slot& slot = *slots_[chunk->slot];
+    drain(slot);
+    if (chunk->state != Task::State::assigned || slot.assigned.empty() || slot.assigned.front() != chunk) return;
+    revoke_unstarted(slot);
+    if (slot.assigned.size() != 1) return;  // one behind it has started: it is at its end, and that one would be halted
+    chunk->halted = true;
+    slot.ends.status.page().halt_items();
+  };
+  for (const TaskPtr& chunk : chunks) {
+    if (!cancel_unstarted_locked(chunk, "its stream was left before it had started")) halt(chunk);
+  }
+  for (std::size_t at = 0; at < slots_.size(); ++at) after_answers(*slots_[at]);
+  const auto resolved = [](const TaskPtr& chunk) { return chunk->state == Task::State::resolved; };
+  drive_until(lock, [&] { return std::all_of(chunks.begin(), chunks.end(), resolved); }, time_after(grace));
+  for (const TaskPtr& chunk : chunks) {
+    if (!resolved(chunk)) cancel_locked(chunk);
+  }
+  wake();
+  run_callbacks(lock);
+  hand_over();
+}
+
 inline void Dispatcher::close(Closing why) {
   const Lock lock(mutex_);
   closing_ = std::max(closing_, why);
@@ -80,8 +106,11 @@ inline void Dispatcher::cancel_pending() {
 }
 
 inline void Dispatcher::cancel_queued(const std::string& why) {
-  std::vector<TaskPtr> waiting(queue_.begin(), queue_.end());
-  for (const auto& source : sources_) waiting.insert(waiting.end(), source->queue.begin(), source->queue.end());
+  std::vector<TaskPtr> waiting = queue_.all();
+  for (const auto& source : sources_) {
+    const std::vector<TaskPtr> its = source->queue.all();
+    waiting.insert(waiting.end(), its.begin(), its.end());
+  }
   for (const auto& slot : slots_) waiting.insert(waiting.end(), slot->assigned.begin(), slot->assigned.end());
   for (const auto& [due, task] : delayed_) waiting.push_back(task);
   for (const TaskPtr& task : waiting) cancel_unstarted_locked(task, why);
@@ -106,19 +135,26 @@ inline void Dispatcher::kill() {
   run_callbacks(lock);
 }
 
-inline PoolStats Dispatcher::stats() {
+inline void Dispatcher::poll() {
   Lock lock(mutex_);
-  if (!driving_ && !shut_down_ && !policy_.runs_inline) {  // hear what has happened since anybody listened
+  if (!driving_ && !shut_down_ && !policy_.runs_inline) {
     const DriverSeat seat(*this);
     turn(lock, Clock::now());
   }
   run_callbacks(lock);
   hand_over();
+}
+
+inline PoolStats Dispatcher::stats() {
+  poll();  // nobody may have listened
+  Lock lock(mutex_);
   PoolStats stats;
   if (const Source* const source = find_source(main_source_)) {
     stats.server_pid = source->impl->server_pid();
   }
   stats.preloads = preloads_;
+  stats.seed = seed_;
+  stats.capacity = target_;
   each_slot([&](const Slot& slot) {
     if (slot.pid == 0) return;
     WorkerStats worker;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/dispatcher_descriptors.hpp>
 
 namespace brood::detail {
 
@@ -24,6 +25,7 @@ inline void Dispatcher::launch_main() {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
+  wanted.surroundings = surroundings_.get();
   wanted.kill_tree = options_.kill_tree;
   wanted.capture_output = options_.output == Output::capture;
   main_source_ = add_source(policy_.launch(wanted), false);
@@ -47,6 +49,7 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
+  wanted.surroundings = surroundings_.get();
   wanted.capture_output = options_.output == Output::capture;
   wanted.snapshot = state;
   wanted.kill_tree = options_.kill_tree;
@@ -88,7 +91,7 @@ inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
   wake();
 }
 
-inline Dispatcher::Source* Dispatcher::find_source(std::uint32_t id) {
+inline Source* Dispatcher::find_source(std::uint32_t id) {
   for (const auto& source : sources_) {
     if (source->id == id) return source.get();
   }
@@ -123,6 +126,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         if (slot->pidfd) watch_end(*slot);
         if (slot->state() == SlotState::ready && !slot->lost) set_timer(*slot, &Slot::deadline, Clock::time_point::max());
         if (slot->state() == SlotState::doomed) kill_process(*slot);
+        if (slot->state() == SlotState::ready && slot->passage_due) answer_post(*slot, *slot->assigned.front());
         break;
       case SourceEvent::Kind::unstarted: {
         if (slot == nullptr) break;
@@ -206,6 +210,7 @@ inline void Dispatcher::count_launch_failure(unsigned weight) {
 inline void Dispatcher::supervise() {
   if (shut_down_) return;
   queue_due_retries();
+  settle_places();
   if (main_source_ == 0 && !queue_.empty()) supervise_main();
   for (std::size_t at = 0; at < sources_.size(); ++at) supervise_source(*sources_[at]);
   buried_.reserve(buried_.size() + sources_.size());
@@ -284,8 +289,10 @@ inline void Dispatcher::fire_timers() {
     Slot* const slot = find_slot(index, generation & 0xffffffff);
     if (slot == nullptr || slot->generation != generation) continue;
     if (slot->task_check == deadline) check_deadline(*slot);
+    if (slot->idle_until == deadline) check_idle(*slot);
     if (slot->deadline == deadline) overdue(*slot);
   }
+  if (next_leave_ <= now) find_next_leave();
   if (next_patrol_ <= now) {
     next_patrol_ = now + patrol_interval;
     patrol();

@@ -28,7 +28,7 @@ inline void Dispatcher::supervise_source(Source& source) {
       idle_.pop_back();
       slot.listed_idle = false;
       if (!slot.idle() || slot.source != source.id) continue;
-      const TaskPtr task = next_queued(queue_);
+      const TaskPtr task = queue_.next();
       if (!task) {
         idle_.push_back(slot.index);
         slot.listed_idle = true;
@@ -38,9 +38,9 @@ inline void Dispatcher::supervise_source(Source& source) {
     }
   }
   if (source.state != Source::State::ready) return;
-  std::deque<TaskPtr>& queue = source.snapshot ? source.queue : queue_;
+  TaskQueue& queue = source.snapshot ? source.queue : queue_;
   while (!queue.empty()) {
-    const TaskPtr task = next_queued(queue);
+    const TaskPtr task = queue.next();
     if (!task) return;
     if (source.snapshot) {
       const std::vector<Slot*>& slots = places_[1].slots;
@@ -55,7 +55,7 @@ inline void Dispatcher::supervise_source(Source& source) {
     queue.push_front(task);  // where it stays should the start fail
     Slot* const slot = fill_place(source);
     if (slot == nullptr) return;
-    queue.pop_front();
+    queue.remove_front(task);
     give(*slot, task);
   }
   // work that was handed out ahead of time to a worker that is stuck, while a place is free
@@ -65,19 +65,25 @@ inline void Dispatcher::supervise_source(Source& source) {
     queue.push_front(task);
     Slot* const slot = fill_place(source);
     if (slot == nullptr) return;
-    queue.pop_front();
+    queue.remove_front(task);
     give(*slot, task);
   }
 }
 
-/// The next task that has not been cancelled; null when there is none.
-inline TaskPtr Dispatcher::next_queued(std::deque<TaskPtr>& queue) {
-  while (!queue.empty()) {
-    TaskPtr task = std::move(queue.front());
-    queue.pop_front();
-    if (task->state == Task::State::queued) return task;
+/// A task that waits must not wait behind lower ones that have not started: those are taken back.
+inline void Dispatcher::take_back_lower(const Task& task) {
+  if (prefetched_ == 0 || task.state != Task::State::queued || task.delayed) return;
+  const Source* const source = find_source(task.source != 0 ? task.source : main_source_);
+  if (source == nullptr || !(source->snapshot ? source->queue : queue_).ranked()) return;
+  for (const auto& slot : slots_) {
+    if (slot->state() == SlotState::vacant || slot->source != source->id) continue;
+    while (slot->assigned.size() > 1 && slot->assigned.back()->priority < task.priority) {
+      const TaskPtr lower = slot->assigned.back();
+      if (!slot->revoke(*lower)) break;
+      remove_assigned(*slot, slot->assigned.size() - 1);
+      requeue(lower);
+    }
   }
-  return nullptr;
 }
 
 // ---- seats ---------------------------------------------------------------------------------------------------------
@@ -111,22 +117,24 @@ inline void Dispatcher::leave_seat(Slot& slot) noexcept {
 inline std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& source) {
   Places& places = places_[source.snapshot ? 1 : 0];
   std::vector<Slot*>& slots = places.slots;
-  if (places.taken == slots.size() && slots.size() < target_) slots.push_back(nullptr);
-  if (places.taken == slots.size()) {
-    const auto idle = std::find_if(slots.begin(), slots.end(), [&](const Slot* slot) {  // another snapshot has no work for it
+  const std::size_t most = target_;
+  if (places.taken == slots.size() && slots.size() < most) slots.push_back(nullptr);
+  const auto end = slots.begin() + static_cast<std::ptrdiff_t>(std::min(slots.size(), most));
+  auto place = std::find(slots.begin(), end, nullptr);
+  if (place == end) {
+    place = std::find_if(slots.begin(), end, [&](const Slot* slot) {  // another snapshot has no work for it
       return source.snapshot && slot->idle() && slot->source != source.id;
     });
-    if (idle == slots.end()) return std::nullopt;
-    recycle(**idle);
-    return static_cast<std::uint32_t>(idle - slots.begin());
+    if (place == end) return std::nullopt;
+    recycle(**place);
   }
-  return static_cast<std::uint32_t>(std::find(slots.begin(), slots.end(), nullptr) - slots.begin());
+  return static_cast<std::uint32_t>(place - slots.begin());
 }
 
 /// Puts a worker in a free place: a spare one where there is one, else one that is started. Null when there is none to be
 /// had now.
 inline Slot* Dispatcher::fill_place(Source& source) {
-  if (places_[source.snapshot ? 1 : 0].taken == target_ && !source.snapshot) return nullptr;
+  if (places_[source.snapshot ? 1 : 0].taken >= target_ && !source.snapshot) return nullptr;
   Slot* const spare = best_spare(source);
   if (spare == nullptr && (leaving_ > target_ || Clock::now() < retry_at_)) return nullptr;  // at most twice the workers
   const std::optional<std::uint32_t> place = free_place_of(source);
@@ -236,7 +244,7 @@ inline std::size_t Dispatcher::keep_spares(std::size_t most) {
   Source* const source = find_source(main_source_);
   if (source == nullptr || source->state != Source::State::ready) return 0;
   while (spares_.size() > std::max<std::size_t>(wanted, options_.spares)) {  // a successor whose task has gone elsewhere
-    if (places_[0].taken == target_ || best_spare(*source) == nullptr) return 0;
+    if (places_[0].taken >= target_ || best_spare(*source) == nullptr) return 0;
     after_answers(*fill_place(*source));
   }
   std::size_t started = 0;
@@ -272,7 +280,9 @@ inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   setup.word = word_;
   setup.max_message_bytes = options_.max_message_bytes;
   setup.name = options_.name;
-  setup.on_start = options_.on_worker_start;
+  setup.seed = seed_;
+  setup.start_hook = options_.on_worker_start.call();
+  setup.stop_hook = options_.on_worker_stop.call();
   setup.limits = options_.limits;
   setup.memory_limit = options_.memory_per_worker;
   setup.leads_group = options_.kill_tree;
@@ -332,7 +342,7 @@ inline std::string Dispatcher::text_of(const std::exception_ptr& cause) {
   }
 }
 
-inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::exception_ptr& cause) {
+inline void Dispatcher::fail_queue(TaskQueue& queue, const std::exception_ptr& cause) {
   const std::string text = text_of(cause);
   FailureKind kind = FailureKind::launch;
   try {
@@ -343,8 +353,8 @@ inline void Dispatcher::fail_queue(std::deque<TaskPtr>& queue, const std::except
     kind = FailureKind::image_mismatch;
   } catch (...) {
   }
-  std::deque<TaskPtr> failing;
-  failing.swap(queue);
+  const std::vector<TaskPtr> failing = queue.all();
+  queue.clear();
   for (const TaskPtr& task : failing) {
     if (task->state != Task::State::queued) continue;
     FailureRecord record;

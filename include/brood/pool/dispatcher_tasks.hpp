@@ -17,6 +17,11 @@ inline TaskPtr Dispatcher::make_task() {
   return task;
 }
 
+inline std::uint64_t Dispatcher::number_call() {
+  const Lock lock(mutex_);
+  return next_call_++;
+}
+
 inline void Dispatcher::require_open() const {
   if (closing_ == Closing::open) return;
   throw PoolClosed("the pool " + options_.name + (options_.name.empty() ? "" : " ") + "takes no more work: " +
@@ -43,6 +48,7 @@ inline void Dispatcher::require_room(const Task& task, Caller caller) const {
 
 inline void Dispatcher::accept(const TaskPtr& task) noexcept {
   task->id = next_task_++;
+  if (task->items == 0) task->call = next_call_++;
   task->charged = size_of_call(*task);
   pending_bytes_ += task->charged;
   ++outstanding_;
@@ -56,7 +62,7 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
     lock.unlock();
     return run_inline(task, state);
   }
-  const auto put_into = [&](std::deque<TaskPtr>& queue) {
+  const auto put_into = [&](TaskQueue& queue) {
     if (task->deaths != 0) return delay(task);
     queue.push_back(task);
   };
@@ -71,9 +77,15 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
     accept(task);
     resolve(task, make_failure(FailureKind::launch, *task, "its snapshot of the host has ended"));
   }
-  supervise();
+  bool supervised = false;
+  try {
+    supervise();
+    take_back_lower(*task);
+    supervised = true;
+  } catch (...) {  // the task is accepted, so that its caller is to have its future; the next turn supervises again
+  }
   if (driving_) {
-    if (next_timer() < driver_until_) bell_.ring();
+    if (!supervised || next_timer() < driver_until_) bell_.ring();
   } else if (caller == Caller::leaves && followers_ == 0) {
     ensure_helper();
   }
@@ -83,7 +95,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   InlineAnswer answer;
   std::optional<Failure> failure;
   try {
-    answer = call_inline(*task, state, options_.max_message_bytes);
+    answer = call_inline(*task, state, seed_, options_.max_message_bytes);
     if (!answer.failure.empty()) {
       failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr), task->circumstances());
     } else if (task->landing) {
@@ -227,7 +239,8 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
     if (task->items_done == task->items && !task->cancel_wanted) return resolve(task, std::nullopt);
     // between two items nothing was running: all that is left can run elsewhere. Before the first one the callable was
     // read; that may be what killed the worker, so it counts as the first item's
-    if (task->items_done != 0 && started <= task->items_done && !task->cancel_wanted) return resolve(task, std::nullopt);
+    const bool between = task->items_done != 0 && started <= task->items_done;
+    if (between && !task->folds && !task->cancel_wanted) return resolve(task, std::nullopt);
     task->item_failed = !task->cancel_wanted;
   }
   const bool killed = !status.known() || (status.signaled() && status.signal() == SIGKILL);
@@ -303,7 +316,7 @@ inline void Dispatcher::delay(const TaskPtr& task) {
   task->delayed = true;
 }
 
-/// Puts the tasks whose pause is over at the end of their queue.
+/// Puts the tasks whose pause is over in front of those of their priority.
 inline void Dispatcher::queue_due_retries() {
   if (delayed_.empty()) return;
   const auto now = Clock::now();
@@ -313,7 +326,8 @@ inline void Dispatcher::queue_due_retries() {
     task->delayed = false;
     if (task->state != Task::State::queued) continue;  // cancelled meanwhile
     Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
-    (source != nullptr ? source->queue : queue_).push_back(task);
+    (source != nullptr ? source->queue : queue_).push_front(task);
+    take_back_lower(*task);
   }
 }
 

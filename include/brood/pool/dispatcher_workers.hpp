@@ -7,6 +7,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/dispatcher_descriptors.hpp>
+#include <brood/pool/dispatcher_output.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 
 namespace brood::detail {
@@ -57,7 +58,7 @@ struct Dispatcher::FrameHandler {
         return;
       }
       case FrameType::post:
-        if (header.size != 0 || slot.passage || slot.passage_asks == 2) throw ProtocolError("one wish for descriptors too many");
+        if (header.size != 0 || !slot.may_ask_for_passage()) throw ProtocolError("one wish for descriptors too many");
         return;
       case FrameType::failed:
         if (header.size > std::max(limit, max_failure)) throw MessageTooLarge("an exception of that size");
@@ -229,31 +230,6 @@ inline void Dispatcher::drain(Slot& slot, bool ended) {
   }
 }
 
-/// Reads what a worker has printed.
-inline void Dispatcher::read_output(Slot& slot) {
-  if (!slot.ends.output) return;
-  try {
-    if (slot.receive_output()) poller_.remove(slot.ends.output.get());
-  } catch (const SystemError&) {
-    poller_.remove(slot.ends.output.get());
-  }
-}
-
-/// The same between tasks or in one. What comes between two tasks is nobody's; what comes before the first one is the start
-/// hook's.
-inline void Dispatcher::hear_output(Slot& slot) {
-  read_output(slot);
-  if (slot.greeted && slot.assigned.empty()) slot.output.clear();
-}
-
-/// The task has come to its end: what it has printed is in the pipe by now, for a worker flushes before it answers, and gets
-/// its next task after that.
-inline void Dispatcher::take_output(Slot& slot, Task& task) {
-  if (!slot.ends.output) return;
-  read_output(slot);
-  task.output = slot.output.take();
-}
-
 inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure) {
   const TaskPtr task = slot.assigned.front();
   remove_assigned(slot, 0);
@@ -290,6 +266,7 @@ inline void Dispatcher::after_answers(Slot& slot) {
   }
   if (source->snapshot) return;
   if (!std::exchange(slot.listed_idle, true)) idle_.push_back(slot.index);
+  if (options_.idle_timeout.count() != 0) note_idle(slot);
 }
 
 inline void Dispatcher::flush(Slot& slot) {
@@ -317,13 +294,19 @@ inline void Dispatcher::flush(Slot& slot) {
 // ---- assigning and taking back -------------------------------------------------------------------------------------
 
 inline bool Dispatcher::used_up(const Slot& slot) noexcept {
-  return slot.full || slot.last_given;
+  return slot.full || slot.last_given || slot.surplus;
 }
 
 inline void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
-  if (slot.assigned.empty()) hear_output(slot);
   const bool had_last = slot.last_given;
-  slot.assign(task, number_of(slot), options_.tasks_per_worker);
+  try {
+    if (slot.assigned.empty()) hear_output(slot);
+    slot.assign(task, number_of(slot), options_.tasks_per_worker);
+  } catch (...) {  // out of memory: both are as they were, and the next turn finds them
+    requeue(task);
+    if (slot.idle() && !slot.snapshot && !std::exchange(slot.listed_idle, true)) idle_.push_back(slot.index);
+    throw;
+  }
   if (slot.last_given && !had_last && !slot.snapshot) ++ending_;
   ++assigned_;
   if (slot.assigned.size() > 1) ++prefetched_;
@@ -346,10 +329,10 @@ inline std::size_t Dispatcher::prefetch_depth() const noexcept {
 inline void Dispatcher::top_up(Slot& slot) {
   const Source* const source = find_source(slot.source);
   if (source == nullptr || source->state == Source::State::ended) return;
-  std::deque<TaskPtr>& queue = source->snapshot ? const_cast<Source*>(source)->queue : queue_;
-  const std::size_t depth = prefetch_depth();
+  TaskQueue& queue = source->snapshot ? const_cast<Source*>(source)->queue : queue_;
+  const std::size_t depth = queue.mixed() ? 1 : prefetch_depth();  // what waits ahead of time could wait behind lower ones
   while (slot.assigned.size() < depth && !used_up(slot) && slot.has_claim_room()) {
-    const TaskPtr task = next_queued(queue);
+    const TaskPtr task = queue.next();
     if (!task) return;
     if (task->limited && !slot.assigned.empty()) return queue.push_front(task);
     hand(slot, task);
@@ -376,10 +359,12 @@ inline void Dispatcher::requeue(const TaskPtr& task) {
   (source != nullptr ? source->queue : queue_).push_front(task);
 }
 
-/// One of a slot's two times. There are no entries for times that have been changed since.
+/// One of a slot's times. There are no entries for times that have been changed since.
 inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when) {
   const Clock::time_point before = std::exchange(slot.*which, when);
-  if (before != slot.deadline && before != slot.task_check) slot_timers_.erase({before, slot.index, slot.generation});
+  if (before != slot.deadline && before != slot.task_check && before != slot.idle_until) {
+    slot_timers_.erase({before, slot.index, slot.generation});
+  }
   if (when != Clock::time_point::max()) slot_timers_.emplace(when, slot.index, slot.generation);
 }
 

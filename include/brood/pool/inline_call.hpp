@@ -20,7 +20,7 @@ struct InlineAnswer {
 };
 
 /// Runs a task in the calling thread, through the same bytes as in a worker. No lock is held.
-inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64_t max_result_bytes) {
+inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64_t seed, std::uint64_t max_result_bytes) {
   class Items final : public ItemSink {
    public:
     Items(Bytes& into, ProgressWords& words) : progress(words), into_(into) {}
@@ -36,6 +36,10 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
       into_.append(&word, sizeof word);
       into_.append(bytes.data(), bytes.size());
     }
+    void amend(std::span<const std::byte> bytes) override {
+      into_.truncate(into_.size() - sizeof(std::uint64_t));
+      finish(false, bytes);
+    }
 
    private:
     Bytes& into_;
@@ -47,6 +51,9 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
   Items sink(items, progress);
   TaskContext context;
   context.task = task.id;
+  context.call = task.call;
+  context.item = task.first_item;
+  context.random.begin(seed);
   context.snapshot = state;
   context.items = &sink;
   context.progress = &progress;

@@ -4,10 +4,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <brood/core/limits.hpp>
 #include <brood/pool/progress.hpp>
+#include <brood/worker/hook.hpp>
 
 namespace brood {
 
@@ -21,7 +24,7 @@ enum class Output : std::uint8_t {
 /// How a pool works. Every member has a default that suits most programs.
 struct PoolOptions {
   /// How many workers run at the same time; 0: as many as this process may use CPUs, by affinity and cgroup quota. A
-  /// worker is started when there is work for it.
+  /// worker is started when there is work for it. Pool::resize changes it.
   unsigned workers = 0;
   /// After so many tasks a worker is replaced by a fresh one; 0: never. Where tasks are short and others wait, the fresh one
   /// is started while the last of them runs.
@@ -36,8 +39,11 @@ struct PoolOptions {
   std::chrono::milliseconds task_timeout{0};
   /// How long the server with its Preloads, and each worker with its start hook, may take to come up; not 0.
   std::chrono::milliseconds start_timeout{30'000};
-  /// How long idle workers may take to leave when the pool ends, before they are killed.
+  /// How long a worker that was told to leave may take, with on_worker_stop, before it is killed.
   std::chrono::milliseconds stop_grace{2'000};
+  /// After so long without a task a worker leaves, with on_worker_stop; it is started again when there is work for it. 0: never.
+  /// Spare workers stay, and so does the server. While workers wait for their time to be over, a thread of the pool sleeps.
+  std::chrono::milliseconds idle_timeout{0};
   /// How many bytes of calls may wait or run at the same time; a submit beyond it throws QueueFull. 0: any number.
   /// What map and try_map send counts, and is never refused: they keep few chunks in flight themselves.
   std::uint64_t max_pending_bytes = 0;
@@ -60,10 +66,26 @@ struct PoolOptions {
   bool kill_tree = false;
   /// Whether a worker that crashes says where: the frames of its stack go into the failure.
   bool backtraces = true;
-  /// Called in each worker before its first task, after the after_fork of the Preloads: a function or a captureless
-  /// lambda. In a spare worker this_worker::index() is not below the number of workers yet: it has no place. One that
-  /// throws or ends the process makes the start fail (LaunchError). InlinePolicy has no workers and never calls it.
-  void (*on_worker_start)() = nullptr;
+  /// Called in each worker before its first task, after the after_fork of the Preloads: a function, a captureless lambda, a
+  /// functor with serializable members, or one of these with arguments, `worker_hook(&open_log, "w.log")`. In a spare worker
+  /// this_worker::index() is not below the number of workers yet: it has no place. One that throws or ends the process makes the
+  /// start fail (LaunchError). InlinePolicy has no workers and never calls it.
+  WorkerHook on_worker_start{};
+  /// Called in each worker when it leaves in an orderly way, behind its last task: the pool ends, or the worker is replaced for
+  /// tasks_per_worker, memory_per_worker or limits of a task, or is not needed any more. Not after a crash, a kill (at a
+  /// deadline, for a cancel, by Pool::kill) or an exit of a task, nor when the host is gone, so what must happen can't be left to
+  /// it. It has stop_grace, then its worker is killed; what it throws is dropped, and whatever it does fails no task. this_worker
+  /// works in it. InlinePolicy never calls it.
+  WorkerHook on_worker_stop{};
+  /// What this_worker::random_engine() depends on; when it is left out, a fresh one for each pool (PoolStats::seed).
+  std::optional<std::uint64_t> seed{};
+  /// The working directory of server and workers; empty: the host's when the pool is made, also for those that are started later.
+  /// Relative to that one. LaunchError when it is not there or may not be entered. InlinePolicy: the caller's.
+  std::string working_directory{};
+  /// What is different in the environment of server and workers: "NAME=value" sets a variable, "NAME" takes it away. The rest is
+  /// as in the host when the pool is made, also for those that are started later. The host's is never touched. InlinePolicy: the
+  /// caller's.
+  std::vector<std::string> environment{};
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";
 };
@@ -76,6 +98,10 @@ struct TaskOptions {
   /// a death says nothing about the task itself. What it had done by then is done twice. Before each further try there is
   /// a pause: 1 ms, then twice as long each time, up to 1 s.
   unsigned retries = 0;
+  /// Tasks of a higher priority start before others, those of one priority in the order in which they came. One that runs is
+  /// not interrupted: a task waits for one running task, of whatever priority, at the most when none of its own priority or
+  /// a higher one is before it.
+  int priority = 0;
   /// What this task may use, on top of PoolOptions::limits: where both say something, the task's counts, but for the CPU
   /// time, where both do. A limit above the worker's hard one needs a privilege. Not all can be taken off again, so the
   /// worker runs no other task after this one and is replaced: that costs a start. A worker that can't take a limit on
@@ -91,9 +117,33 @@ struct MapOptions {
   std::chrono::milliseconds timeout{0};
   /// TaskOptions::retries of each item.
   unsigned retries = 0;
+  /// TaskOptions::priority of each item; those that travel together start together.
+  int priority = 0;
   /// Is told how far the call has come: {.progress = brood::progress_line("resizing")} of <brood/progress.hpp>, or a
   /// function of your own. See ProgressCallback.
   ProgressCallback progress = nullptr;
+};
+
+/// How Pool::stream and its like work.
+struct StreamOptions {
+  /// How many items may have been read from the input whose results were not handed out yet; 0: four chunks for each worker,
+  /// by the measured time of an item. It bounds the work and the memory in flight, and how far results can lag behind the
+  /// input: with 1, each result is handed out before the next item is read.
+  std::size_t in_flight = 0;
+  /// How many bytes of arguments and results may be in flight, beside that; 0: 64 MiB, and not fewer items than workers. One
+  /// item is always possible. What items in flight will return counts as what others have returned, on average.
+  std::uint64_t max_bytes = 0;
+  /// MapOptions::chunk_size. A chunk is no larger than a worker's half share of in_flight, and does not wait for slow input.
+  std::size_t chunk_size = 0;
+  /// TaskOptions::timeout of each item.
+  std::chrono::milliseconds timeout{0};
+  /// TaskOptions::retries of each item.
+  unsigned retries = 0;
+  /// MapOptions::priority.
+  int priority = 0;
+  /// When a stream is left early, how long items that run may take to finish before they are killed with their workers;
+  /// milliseconds::max(): as long as they like. Its destructor, or cancel(), waits meanwhile.
+  std::chrono::milliseconds exit_grace{10};
 };
 
 }  // namespace brood

@@ -17,11 +17,13 @@
 #include <brood/policy/worker_policy.hpp>
 #include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/fold.hpp>
 #include <brood/pool/future.hpp>
 #include <brood/pool/map.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/progress.hpp>
 #include <brood/pool/stats.hpp>
+#include <brood/pool/stream.hpp>
 #include <brood/pool/submit.hpp>
 #include <brood/pool/submit_into.hpp>
 
@@ -163,6 +165,64 @@ class Pool {
     return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, std::move(options)).outcomes();
   }
 
+  /// combine(... combine(combine(initial, f(item 0)), f(item 1)) ..., f(item n)): the items' values folded in the order of the
+  /// range, a T of the type of `initial`. Waits. Where f returns a T, each worker combines the items of a chunk first, with
+  /// combine(T, T), and the host combines what chunks came to, in order: combine must be associative then, and need not be
+  /// commutative; how floating-point sums are rounded depends on the chunks (MapOptions::chunk_size fixes them). `initial`
+  /// is used once, in the host. Otherwise, or when combine can't travel to a worker, the host does all of it.
+  ///
+  /// Throws the failure of the first item that failed, and what combine throws. MapOptions::retries: with the item whose
+  /// worker died, those of its chunk that were combined by then are run again.
+  template <class F, class Combine, class Range, class T>
+  std::decay_t<T> map_reduce(F&& f, Combine&& combine, Range&& range, T&& initial, MapOptions options = {}) {
+    dispatcher_->check_process("Pool::map_reduce");
+    detail::HeldCallable<F> function = f;
+    detail::HeldCallable<Combine> combining = combine;
+    return detail::fold_under<Policy, std::decay_t<F>, std::decay_t<Combine>, Range, std::decay_t<T>>(
+        dispatcher_, function, combining, range, std::forward<T>(initial), std::move(options));
+  }
+
+  /// f of each item of the range, lazily: the result is a Stream, an input range of results in the order of the items, which
+  /// reads the input as it is read itself. The range may be endless, readable once only, a generator of items that can only be
+  /// moved; an lvalue is referred to, an rvalue or a view is kept. So is f; one with captures sees the host as it is now,
+  /// while items always travel by value. A bounded number of items is in flight (StreamOptions). The first item that failed
+  /// ends the stream with its failure, when all results before it were handed out.
+  ///
+  /// Input is read by the thread that reads the stream, and while that waits for input it hands nothing out: where input
+  /// comes slowly, StreamOptions::in_flight bounds how many results that can hold back.
+  template <class F, class Range>
+  auto stream(F&& f, Range&& range, StreamOptions options = {}) {
+    return stream_of<false>("Pool::stream", std::forward<F>(f), std::forward<Range>(range), options, true);
+  }
+
+  /// The same with results as they come: one slow item holds back no other. Stream::index() says which item it was.
+  template <class F, class Range>
+  auto stream_unordered(F&& f, Range&& range, StreamOptions options = {}) {
+    return stream_of<false>("Pool::stream_unordered", std::forward<F>(f), std::forward<Range>(range), options, false);
+  }
+
+  /// Like stream, but of Outcome: for each item its value or its Failure, which ends nothing.
+  template <class F, class Range>
+  auto try_stream(F&& f, Range&& range, StreamOptions options = {}) {
+    return stream_of<true>("Pool::try_stream", std::forward<F>(f), std::forward<Range>(range), options, true);
+  }
+
+  /// Like stream_unordered, but of Outcome.
+  template <class F, class Range>
+  auto try_stream_unordered(F&& f, Range&& range, StreamOptions options = {}) {
+    return stream_of<true>("Pool::try_stream_unordered", std::forward<F>(f), std::forward<Range>(range), options, false);
+  }
+
+  /// Changes how many workers run at the same time; 0: as many as there are usable CPUs. When there are more, those that are
+  /// needed are started at once. When there are fewer, idle workers leave, with on_worker_stop, and busy ones first finish the
+  /// task (of a map, the chunk) that they run: so for a while more may run. Every task that starts from now on has a
+  /// this_worker::index() below the new number; a worker's may change for that. Maps and streams that are under way go on with the
+  /// new number. Waits for nothing. InlinePolicy has no workers, and ignores it. Throws std::invalid_argument beyond a million.
+  void resize(unsigned workers) {
+    dispatcher_->check_process("Pool::resize");
+    dispatcher_->resize(workers);
+  }
+
   /// No more work is taken: submit throws PoolClosed from now on.
   void close() {
     dispatcher_->check_process("Pool::close");
@@ -201,6 +261,17 @@ class Pool {
   }
 
  private:
+  template <bool outcomes, class F, class Range>
+  auto stream_of(const char* name, F&& f, Range&& range, const StreamOptions& options, bool ordered) {
+    static_assert(std::ranges::input_range<Range>,
+                  "brood: stream needs a range (a container, a view, an array) as its second argument");
+    if constexpr (std::ranges::input_range<Range>) {
+      dispatcher_->check_process(name);
+      auto feed = detail::feed_under<Policy>(dispatcher_, std::forward<F>(f), std::forward<Range>(range), options, ordered);
+      return Stream<typename decltype(feed)::element_type::Result, outcomes>(std::move(feed));
+    }
+  }
+
   std::shared_ptr<detail::Dispatcher> dispatcher_;
   int exceptions_;
 };

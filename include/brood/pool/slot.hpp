@@ -35,6 +35,7 @@
 #include <brood/os/process.hpp>
 #include <brood/policy/worker_policy.hpp>
 #include <brood/pool/attachment.hpp>
+#include <brood/pool/outgoing.hpp>
 #include <brood/pool/output_tail.hpp>
 #include <brood/pool/task.hpp>
 #include <brood/wire/frame.hpp>
@@ -85,7 +86,8 @@ class Slot {
   Fd pidfd;
   WorkerEnds ends;
   Fd passage;                  ///< the connection for the descriptors of the task that runs
-  unsigned passage_asks = 0;   ///< how often it was asked for by that task
+  unsigned passage_asks = 0;   ///< how often it was asked for by that task, and answered
+  bool passage_due = false;    ///< it was asked for before the process was known
   OutputTail output;  ///< what the task that runs has printed
   std::deque<TaskPtr> assigned;
   std::uint64_t next_number = 1;
@@ -106,12 +108,15 @@ class Slot {
   bool lost = false;        ///< its result pipe has ended
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
+  bool surplus = false;     ///< its place is no more: it leaves behind the task that it runs
   bool full = false;        ///< it has said that it has more memory than it may
   bool last_given = false;  ///< no task follows the last that it was given
   std::uint64_t last_number = 0;  ///< that one's, as it was sent
   bool parted = false;      ///< it has answered that one, and leaves by itself
   std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
+  Clock::time_point idle_until = Clock::time_point::max();  ///< when to look whether it has been idle for too long
+  Clock::time_point idle_since{};
   Clock::time_point task_check = Clock::time_point::max();  ///< when to look whether a task has passed its deadline
 
   SlotState state() const noexcept { return state_; }
@@ -154,7 +159,7 @@ class Slot {
     tasks_given = tasks_done = 0;
     announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
-    full = last_given = parted = false;
+    full = last_given = parted = surplus = false;
     last_number = 0;
     cpu_ms = 0;
     doom = Doom::none;
@@ -163,7 +168,7 @@ class Slot {
     bytes_sent_ = 0;
     start_ = {};
     start_cause = nullptr;
-    deadline = task_check = Clock::time_point::max();
+    deadline = task_check = idle_until = Clock::time_point::max();
   }
 
   /// Whether one more claim fits on the status page beside that of the task that may be running.
@@ -172,14 +177,22 @@ class Slot {
   }
 
   /// Hands a task to the worker: offers it on the status page, then sends it. `number`: what its this_worker::index() is;
-  /// `most`: how many tasks it may be given, 0 for any number.
+  /// `most`: how many tasks it may be given, 0 for any number. Where it throws nothing has happened.
   void assign(const TaskPtr& task, std::uint32_t number, std::uint64_t most) {
-    task->state = Task::State::assigned;
-    task->slot = index;
     assert(has_claim_room());
+    const bool listed = task->attachment && reads_host;
+    if (listed) lent_.reserve(lent_.size() + 1);
+    outbox_.emplace_back();
+    try {
+      assigned.push_back(task);
+    } catch (...) {
+      outbox_.pop_back();
+      throw;
+    }
+    task->state = Task::State::assigned;  // from here on nothing throws
+    task->slot = index;
     task->number = next_number++;
     ends.status.page().offer(task->number);
-    assigned.push_back(task);
     tasks_given += std::max(task->items, 1U);
     FrameHeader header;
     if (task->timeout.count() != 0) {
@@ -197,11 +210,11 @@ class Slot {
     header.first = number;
     header.count = task->items;
     header.number = task->number;
-    if (task->attachment && reads_host) {
+    if (listed) {
       header.flags |= FrameHeader::listed;
       lent_.emplace_back(task->number, task->attachment);
     }
-    post(header, task->payload, task->attachment);
+    outbox_.back() = outgoing(header, task->payload, task->attachment, {task->call, task->first_item});
   }
 
   /// Takes a task back that the worker has not started. False when it has.
@@ -217,9 +230,13 @@ class Slot {
     std::erase_if(lent_, [&](const auto& lent) { return lent.first == number; });
   }
 
+  /// Once, and once more when the first way was refused.
+  bool may_ask_for_passage() const noexcept { return !passage && !passage_due && passage_asks < 2; }
+
   /// The task has answered, or will not.
   void end_passage() noexcept {
     passage_asks = 0;
+    passage_due = false;
     passage.reset();
   }
 
@@ -249,10 +266,8 @@ class Slot {
   }
 
   /// Puts a frame behind those that are to be sent.
-  void post(FrameHeader header, std::shared_ptr<const Bytes> payload, std::shared_ptr<const Attachment> attachment = nullptr) {
-    const bool listed = (header.flags & FrameHeader::listed) != 0;
-    header.size = (payload ? payload->size() : 0) + (!attachment ? 0 : listed ? attachment->list.size() : attachment->size);
-    outbox_.push_back({header, std::move(payload), std::move(attachment), 0});
+  void post(FrameHeader header, std::shared_ptr<const Bytes> payload) {
+    outbox_.push_back(outgoing(header, std::move(payload), nullptr, {}));
   }
 
   std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
@@ -288,7 +303,7 @@ class Slot {
       bytes_sent_ += left;
       while (left != 0) {
         Outgoing& front = outbox_.front();
-        const std::size_t size = sizeof(FrameHeader) + front.header.size;
+        const std::size_t size = sizeof(FrameHeader) + front.head.frame.size;
         const std::size_t taken = std::min(left, size - front.sent);
         front.sent += taken;
         left -= taken;
@@ -336,29 +351,6 @@ class Slot {
   }
 
  private:
-  struct Outgoing {
-    FrameHeader header;
-    std::shared_ptr<const Bytes> payload;
-    std::shared_ptr<const Attachment> attachment;
-    std::size_t sent = 0;
-
-    /// What is still to be sent, part after part, as long as visit(part) is true.
-    template <class Visit>
-    void visit_rest(Visit visit) const {
-      std::size_t skip = sent;
-      const auto part = [&](std::span<const std::byte> bytes) {
-        const std::size_t skipped = std::min(skip, bytes.size());
-        skip -= skipped;
-        return visit(bytes.subspan(skipped));
-      };
-      const auto body = payload ? payload->view() : std::span<const std::byte>();
-      if (!part(std::as_bytes(std::span(&header, 1)))) return;
-      if (!attachment) return void(part(body));
-      if ((header.flags & FrameHeader::listed) != 0) return void(part(attachment->list.view()) && part(body));
-      each_part(body, attachment->notes.blocks, 0, part);
-    }
-  };
-
   /// The start that was believed.
   struct Start {
     std::uint64_t number = 0;  ///< of the task

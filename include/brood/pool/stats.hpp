@@ -43,6 +43,8 @@ struct PoolStats {
   pid_t server_pid = 0;                ///< 0 when there is no server just now
   std::vector<PreloadStats> preloads;  ///< what its servers have built, in order
   std::vector<WorkerStats> workers;    ///< the workers that have a process, by index
+  unsigned capacity = 0;               ///< how many workers may run at a time: PoolOptions::workers, or what Pool::resize said
+  std::uint64_t seed = 0;              ///< PoolOptions::seed, or the fresh one: to have the same random numbers again
   std::size_t queued = 0;              ///< tasks that no worker has started
   std::size_t running = 0;             ///< tasks that a worker has started
   std::size_t spares = 0;              ///< workers that are up and wait for a place

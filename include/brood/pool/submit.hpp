@@ -165,6 +165,7 @@ void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
   task->name = name_of<std::remove_const_t<F>>(f);
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
+  task->priority = options.priority;
   AttachmentWriter large;
   Writer out = Writer::of_call();
   out.bytes().reserve(usual_call);

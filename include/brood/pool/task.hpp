@@ -83,7 +83,9 @@ struct Task {
   State state = State::queued;
   std::uint32_t items = 0;       ///< of a chunk; 0 for a single call
   std::uint32_t items_done = 0;  ///< of a chunk: how many have results
+  std::uint64_t call = 0;        ///< its number among the calls of the pool; of a chunk, the map's
   std::uint64_t first_item = 0;  ///< of a chunk: the index of its first item in the range
+  bool folds = false;            ///< of a chunk: its results are one, which comes with the last item
   bool item_failed = false;      ///< of a chunk: `failure` is that of item number items_done alone; later ones never started
   bool cancel_wanted = false;    ///< its worker is being killed for it
   bool timed_out = false;        ///< its worker is being killed for its deadline
@@ -94,6 +96,7 @@ struct Task {
   unsigned unstarted_deaths = 0;  ///< how often the worker died that it was to be the next task of
   unsigned deaths = 0;    ///< how often its worker died under it; an item that is run again has a chunk of its own
   unsigned retries = 0;   ///< left to the task, or to each item of a chunk
+  int priority = 0;       ///< higher ones go first
   std::uint32_t slot = 0;        ///< where it is assigned
   std::uint64_t number = 0;      ///< its claim number there
   std::uint32_t source = 0;      ///< whose workers can run it

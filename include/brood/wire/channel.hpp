@@ -184,6 +184,13 @@ class Channel {
   End end_;
 };
 
+/// Ends of a channel whose messages go one way: `auto [mine, theirs] = brood::channel<void, Part>()` are a Receiver<Part> and a
+/// Sender<Part>.
+template <class T>
+using Sender = Channel<T, void>;
+template <class T>
+using Receiver = Channel<void, T>;
+
 /// A channel: an end that sends A and receives B, and one that sends B and receives A. Throws Error when there is no descriptor
 /// for it. It takes two descriptors, one for each end.
 template <class A, class B = A>

@@ -41,6 +41,10 @@ namespace detail {
 template <class T>
 inline constexpr bool argument_only = false;
 
+/// Whether a T owns what it is made from: no argument of another type may become one unsaid.
+template <class T>
+inline constexpr bool takes_over = false;
+
 /// Whether an argument of type T travels in a message also where a closure's arguments are inherited.
 template <class T>
 inline constexpr bool always_travels = false;

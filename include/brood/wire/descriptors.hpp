@@ -17,7 +17,7 @@ namespace brood::detail {
 
 inline constexpr const char* why_no_descriptor =
     "a descriptor can be (part of) an argument of a task, or of the result of a call by submit, but not of a result of map, of "
-    "a preload_args, of an exception, nor of a buffer that a Serializer made";
+    "a preload_args, of a worker_hook, of an exception, nor of a buffer that a Serializer made";
 
 /// What the task of a call holds on to, behind the `const void` of Writer::take_kept: what the call names, and what goes along.
 struct KeptByCall {

@@ -53,6 +53,9 @@ class Fd {
   int fd_ = -1;
 };
 
+template <>
+inline constexpr bool detail::takes_over<Fd> = true;
+
 /// Its place among the descriptors of the message, from 1 on; 0 is no descriptor.
 template <>
 struct Serializer<Fd> {

@@ -3,7 +3,7 @@
 // What travels through the two pipes of a worker: frames, each a header of fixed size and `size` bytes of payload.
 //
 //   host → worker    setup    once, first: index, limits, hooks
-//                    task     a call: {claim number}; payload: code, callable, arguments
+//                    task     a call: {claim number}; payload: a TaskStream, then code, callable, arguments
 //                    stop     finish and leave
 //   worker → host    hello    once, first, when the worker's start hook has run
 //                    result   the value of a task
@@ -54,6 +54,13 @@ struct FrameHeader {
   std::uint64_t number = 0;  ///< task: its claim number; result, items, failed: nanoseconds that the task has run
 };
 static_assert(sizeof(FrameHeader) == 40 && std::is_trivially_copyable_v<FrameHeader>);
+
+/// In front of a task's call: which random numbers it draws.
+struct TaskStream {
+  std::uint64_t call = 0;        ///< its number among the calls of the pool; all chunks of a map have the same
+  std::uint64_t first_item = 0;  ///< of a chunk: the index of its first item in the range
+};
+static_assert(sizeof(TaskStream) == 16 && std::is_trivially_copyable_v<TaskStream>);
 
 /// A whole frame that was received.
 struct Frame {

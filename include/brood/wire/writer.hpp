@@ -70,8 +70,9 @@ class Writer {
   template <class T>
   void value(const T& value);
 
-  /// Keeps an object alive as long as the task may run: for values that name something instead of holding it. False when
-  /// nobody can: only the arguments of a task are written for one, not results, nor buffers of a Serializer's own.
+  // internal: keeps an object alive as long as the task may run: for values that name something instead of holding it. It is let
+  // go of with the pool's lock held, so its destructor must be the library's own. False when nobody can keep it: only the
+  // arguments of a task are written for one, not results, nor buffers of a Serializer's own
   bool keep(const std::shared_ptr<const void>& object) {
     if (!is_call_) return false;
     if (kept_.empty() || kept_.back() != object) kept_.push_back(object);

@@ -99,6 +99,9 @@ struct Carried {
                  std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>) ||
                     std::is_convertible_v<A, std::remove_cvref_t<P>> || std::is_constructible_v<std::remove_cvref_t<P>, A>,
                 "brood: an argument can't be converted to the parameter of the task");
+  static_assert(!takes_over<std::remove_cvref_t<P>> || std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>,
+                "brood: the task takes a brood::Fd, and is given a number: hand the descriptor over with brood::Fd(fd), or a copy "
+                "of it with brood::Fd::duplicate(fd)");
   using type = std::remove_cvref_t<P>;
 };
 template <class A>

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <brood/core/errors.hpp>
+#include <brood/core/random_engine.hpp>
 #include <brood/core/type_name.hpp>
 #include <brood/wire/status_page.hpp>
 
@@ -35,6 +36,8 @@ class ItemSink {
   virtual bool start() = 0;
   /// Its result is complete: `failed` or not, these bytes.
   virtual void finish(bool failed, std::span<const std::byte> bytes) = 0;
+  /// The last item that was finished, without a failure and without a byte, gets these after all.
+  virtual void amend(std::span<const std::byte> bytes) = 0;
 
  protected:
   ~ItemSink() = default;
@@ -49,11 +52,48 @@ class ResultSender {
   ~ResultSender() = default;
 };
 
+/// The engine that a task asks for. It is made when it is asked for, so a task that does not costs nothing. It lives in the
+/// worker and was made there: no copy of it, by a fork or otherwise, is ever another task's.
+class TaskRandom {
+ public:
+  static constexpr std::uint64_t start_hook = ~std::uint64_t{0};  ///< as the number of a call
+  static constexpr std::uint64_t stop_hook = start_hook - 1;
+
+  void begin(std::uint64_t seed) noexcept {
+    seed_ = seed;
+    seeded_ = true;
+  }
+  /// Whether there is a pool's seed: not where a Preload is built.
+  bool seeded() const noexcept { return seeded_; }
+
+  /// The engine of this task, item and call, where it has left off.
+  RandomEngine& of(TaskId task, std::uint64_t call, std::uint64_t item) noexcept {
+    if (task != task_ || call != call_ || item != item_) {
+      engine_ = RandomEngine(seed_, call, item);
+      task_ = task;
+      call_ = call;
+      item_ = item;
+    }
+    return engine_;
+  }
+
+ private:
+  bool seeded_ = false;
+  std::uint64_t seed_ = 0;
+  TaskId task_ = ~TaskId{0};  // whose engine it is: nobody's
+  std::uint64_t call_ = 0;
+  std::uint64_t item_ = 0;
+  RandomEngine engine_;
+};
+
 /// What a task may know of where it runs. A task's code may live in a shared library that has its own copy of the
 /// library's variables, so this travels as an argument and is installed by the task itself.
 struct TaskContext {
   unsigned index = 0;  ///< the worker's place in its pool
   TaskId task = 0;
+  std::uint64_t call = 0;  ///< its number among the calls of its pool
+  std::uint64_t item = 0;  ///< of a chunk: the index in the range of the item that runs
+  TaskRandom random;
   StatusPage* page = nullptr;                              ///< null under InlinePolicy
   ProgressWords* progress = nullptr;                       ///< where the task may say how far it has come
   const std::vector<PreloadedObject>* preloaded = nullptr;  ///< null under InlinePolicy
@@ -113,6 +153,23 @@ inline unsigned index() { return detail::require_context("this_worker::index()")
 inline pid_t pid() {
   detail::require_context("this_worker::pid()");
   return ::getpid();
+}
+
+/// Random numbers for the task, or the item of a map, that runs. Which ones depends on PoolOptions::seed and on the number of
+/// the call (and of the item in its range) alone: they are the same for any number of workers, any chunks, under every policy
+/// and in a retry. Two tasks, items or calls never have the same. The reference is good for the task; asked for again, the
+/// engine goes on where it was. It is for the thread that runs the task: for each other thread n that this starts, from 1, it
+/// makes a `random_engine().part(n)`.
+///
+/// In a start hook the numbers depend on the seed and on this_worker::index(). Throws Error outside of a task, and in the
+/// constructor of a Preload, whose numbers all workers would have.
+inline RandomEngine& random_engine() {
+  detail::TaskContext& context = detail::require_context("this_worker::random_engine()");
+  if (!context.random.seeded()) {
+    throw Error("this_worker::random_engine() was called while a Preload is built, in the server: all workers would have its "
+                "numbers. Call it in after_fork, or in tasks");
+  }
+  return context.random.of(context.task, context.call, context.item);
 }
 
 }  // namespace this_worker

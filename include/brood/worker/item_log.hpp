@@ -93,6 +93,13 @@ class ItemLog final : public ItemSink {
     full_ = memory_.full();
   }
 
+  void amend(std::span<const std::byte> bytes) override {
+    used_ -= sizeof(std::uint64_t);  // it is the last in the log: what has no bytes is never sent at once
+    --done_;
+    publish();
+    finish(false, bytes);
+  }
+
   /// Sends what is left and ends the task.
   void end(std::uint64_t started_ns) {
     task_.number = monotonic_ns() - started_ns;

@@ -116,6 +116,7 @@ bool run_item(TaskContext& context, Writer& out, Body body) {
     failed = true;
   }
   context.items->finish(failed, out.view());
+  ++context.item;
   return true;
 }
 
@@ -135,12 +136,10 @@ std::size_t item_size(Reader& in) {
   }
 }
 
-/// The thunk of a chunk.
-template <class F, class Arguments, class Result>
-void run_items(TaskContext& context, Reader& in, Writer& out) {
-  const ContextScope scope(context);
+/// Runs f with the arguments of each item that follows.
+template <class Arguments, class Result, class F>
+void run_each(TaskContext& context, Reader& in, Writer& out, F& f) {
   const SharedMemory::Reuse reuse;
-  F f = read_callable<F>(in);
   while (in.remaining() != 0) {
     const auto bytes = in.raw(item_size<Arguments>(in));
     const bool ran = run_item(context, out, [&] {
@@ -151,6 +150,21 @@ void run_items(TaskContext& context, Reader& in, Writer& out) {
     });
     if (!ran) return;
   }
+}
+
+/// The thunk of a chunk.
+template <class F, class Arguments, class Result>
+void run_items(TaskContext& context, Reader& in, Writer& out) {
+  const ContextScope scope(context);
+  F f = read_callable<F>(in);
+  run_each<Arguments, Result>(context, in, out, f);
+}
+
+/// The same for a callable that is there already, in a snapshot or in the caller.
+template <class F, class Arguments, class Result>
+void run_items_in_place(TaskContext& context, Reader& in, Writer& out) {
+  const ContextScope scope(context);
+  run_each<Arguments, Result>(context, in, out, *static_cast<F*>(const_cast<void*>(context.snapshot)));
 }
 
 /// A map that stays where it is made: a snapshot has callable and items already. Item i of the range is `items.at(i)`.

@@ -7,7 +7,9 @@
 // What the task has made is destroyed after that. So a result that was read wins over a destructor that crashes.
 #pragma once
 
+#include <exception>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include <brood/os/foreign_memory.hpp>
@@ -60,8 +62,14 @@ class LargeResult final : public ResultSender {
   }
 
  private:
-  void write(std::span<const std::byte> bytes) {
-    if (!write_all(results_, bytes)) leave(0);
+  /// From the first byte on nobody else answers for the task: where that can't be done the worker ends.
+  void write(std::span<const std::byte> bytes) noexcept {
+    try {
+      if (write_all(results_, bytes)) return;
+    } catch (const std::exception&) {  // the task has taken the right to read its result from itself
+      leave(exit_code_of_broken_worker);
+    }
+    leave(0);
   }
 
   StatusPage::Transfer wait() noexcept {

@@ -84,6 +84,7 @@ class ServerLoop {
   };
 
   static constexpr int host_check_ms = 200;
+  static constexpr std::uint64_t longest_untold_ns = 2'000'000;  ///< a fork takes as long as the server is large
 
   /// Without a pidfd of the host, its end shows by a new parent, which has to be looked for.
   int watch_interval() const noexcept { return server_.host_pidfd ? -1 : host_check_ms; }
@@ -137,7 +138,9 @@ class ServerLoop {
           start(message.ticket(),
                 WorkerChannel{std::move(fds[0]), std::move(fds[1]), std::move(fds[2]), std::move(fds[3])},
                 message.value != 0);
-          if (end_told()) reap_children();  // many starts in a row must not keep the host waiting for an end
+          // many starts in a row must not keep the host waiting for an end, nor from killing those that are up
+          if (end_told()) reap_children();
+          if (untold_ != 0 && monotonic_ns() - untold_since_ > longest_untold_ns) tell_all();
           break;
         case ControlType::kill:
           for (Child& child : children_) {
@@ -175,7 +178,7 @@ class ServerLoop {
     }
     if (pid < 0) return say(ControlMessage::make(ControlType::unstarted, ticket, errno, 0, "fork"));
     children_.push_back({pid, ticket, tree, false});
-    ++untold_;
+    if (untold_++ == 0) untold_since_ = monotonic_ns();
   }
 
   /// Tells the host of the workers that it has asked for. Where such a worker waits for this CPU it comes first: its first
@@ -183,6 +186,10 @@ class ServerLoop {
   void tell_of_started() {
     if (untold_ == 0) return;
     tried("sched_yield", [] { return ::sched_yield(); });
+    tell_all();
+  }
+
+  void tell_all() {
     for (Child& child : children_) tell(child);
   }
 
@@ -240,6 +247,7 @@ class ServerLoop {
   Fd child_signals_;
   std::vector<Child> children_;
   std::size_t untold_ = 0;  ///< of them
+  std::uint64_t untold_since_ = 0;
   bool stopping_ = false;
 };
 

@@ -2,7 +2,8 @@
 // internal
 // What a worker does: reads frames from its task pipe, one task at a time, and answers on its result pipe.
 //
-//   setup ──▶ hooks ──▶ hello ──▶ { task ──▶ claim ──▶ run ──▶ result | items... | failed } ──▶ stop or end of file
+//   setup ──▶ hooks ──▶ hello ──▶ { task ──▶ claim ──▶ run ──▶ result | items... | failed } ──▶ stop ──▶ stop hook, or
+//                                                                                          end of file
 //
 // A result is written before the next task starts, so a death can't take it along. A task that was revoked before it
 // was claimed is passed over without an answer.
@@ -30,6 +31,7 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/descriptor_post.hpp>
 #include <brood/worker/failure.hpp>
+#include <brood/worker/hook.hpp>
 #include <brood/worker/host_memory.hpp>
 #include <brood/worker/item_log.hpp>
 #include <brood/worker/items.hpp>
@@ -37,6 +39,7 @@
 #include <brood/worker/leave.hpp>
 #include <brood/worker/limits.hpp>
 #include <brood/worker/redirect.hpp>
+#include <brood/worker/setup.hpp>
 
 namespace brood::detail {
 
@@ -46,67 +49,6 @@ struct WorkerChannel {
   Fd results;
   Fd status;
   Fd output;  ///< takes what it prints, until its set-up; empty when that is not captured
-};
-
-/// What a worker is told before its first task.
-struct WorkerSetup {
-  std::uint64_t max_message_bytes = ~std::uint64_t{0};
-  std::string name;
-  void (*on_start)() = nullptr;
-  Limits limits{};
-  std::uint64_t memory_limit = 0;
-  bool leads_group = false;
-  bool backtraces = false;
-  bool discards_output = false;
-  std::int32_t host = 0;               ///< the host's process, a word of its memory, and what is in it
-  std::uint64_t word_address = 0;
-  std::uint64_t word = 0;
-
-  void write(Writer& out) const {
-    out.number(max_message_bytes);
-    out.text(name);
-    out.number(backtraces);
-    out.number(discards_output);
-    out.number(on_start != nullptr);
-    if (on_start != nullptr) write_code(out, reinterpret_cast<const void*>(on_start));
-    write_limits(out, limits);
-    out.number(memory_limit);
-    out.number(leads_group);
-    out.number(host);
-    out.number(word_address);
-    out.number(word);
-    const std::vector<ExceptionType> types = ExceptionRegistry::instance().all();
-    out.count(types.size());
-    for (const ExceptionType& type : types) {
-      out.text(type.name);
-      write_code(out, reinterpret_cast<const void*>(type.write));
-      write_code(out, reinterpret_cast<const void*>(type.read));
-    }
-  }
-
-  static WorkerSetup read(Reader& in) {
-    WorkerSetup setup;
-    setup.max_message_bytes = in.number<std::uint64_t>();
-    setup.name = in.text();
-    setup.backtraces = in.number<bool>();
-    setup.discards_output = in.number<bool>();
-    if (in.number<bool>()) setup.on_start = reinterpret_cast<void (*)()>(read_code(in));
-    setup.limits = read_limits(in);
-    setup.memory_limit = in.number<std::uint64_t>();
-    setup.leads_group = in.number<bool>();
-    setup.host = in.number<std::int32_t>();
-    setup.word_address = in.number<std::uint64_t>();
-    setup.word = in.number<std::uint64_t>();
-    for (std::size_t left = in.count(); left != 0; --left) {
-      ExceptionType type;
-      type.name = in.text();
-      type.write = reinterpret_cast<decltype(type.write)>(read_code(in));
-      type.read = reinterpret_cast<decltype(type.read)>(read_code(in));
-      ExceptionRegistry::instance().add(std::move(type));
-    }
-    in.finish();
-    return setup;
-  }
 };
 
 class WorkerLoop {
@@ -146,13 +88,14 @@ class WorkerLoop {
       const auto direct = reader_.direct_target();
       const auto target = direct.empty() ? std::span(buffer.data(), buffer_size) : direct;
       const Moved moved = read_some(tasks_.get(), target);
-      if (moved.ended) return;
+      if (moved.ended) return;  // the host has gone
       if (direct.empty()) {
         reader_.feed(target.first(moved.bytes), *this);
       } else {
         reader_.commit_direct(moved.bytes, *this);
       }
     }
+    run_stop_hook();
   }
 
   // the handler of FrameReader
@@ -178,6 +121,7 @@ class WorkerLoop {
       const WorkerSetup setup = WorkerSetup::read(in);
       context_.index = frame.header.first;
       context_.max_result_bytes = setup.max_message_bytes;
+      context_.random.begin(setup.seed);
       name_process(setup.name.c_str());
       if (setup.discards_output) output_ = open_null_output();
       if (output_) redirect_output(output_);
@@ -189,6 +133,7 @@ class WorkerLoop {
       }
       if (setup.leads_group) lead_group();
       limit(setup.limits);
+      stop_hook_.append(setup.stop_hook.data(), setup.stop_hook.size());
       if (run_hooks(setup)) flush_output(false);  // what they have printed is no task's
       memory_.set_limit(setup.memory_limit);
       host_.pid = setup.host;
@@ -234,8 +179,10 @@ class WorkerLoop {
   bool run_hooks(const WorkerSetup& setup) {
     const auto has_hook = [](const PreloadedObject& preload) { return preload.after_fork != nullptr; };
     const std::vector<PreloadedObject>& preloads = *context_.preloaded;
-    if (setup.on_start == nullptr && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
+    if (setup.start_hook.empty() && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
     const ContextScope scope(context_);
+    context_.call = TaskRandom::start_hook;
+    context_.item = context_.index;
     const pid_t parent = ::getppid();
     std::atomic<std::uint64_t>& step = status_.page().start_step;
     for (std::size_t at = 0; at < context_.preloaded->size(); ++at) {
@@ -244,13 +191,28 @@ class WorkerLoop {
       step.store(at + 1, std::memory_order_relaxed);
       preload.after_fork(preload.object);
     }
-    if (setup.on_start != nullptr) {
+    if (!setup.start_hook.empty()) {
       step.store(StatusPage::in_start_hook, std::memory_order_relaxed);
-      setup.on_start();
+      call_hook(context_, setup.start_hook);
     }
     if (!die_with_parent(parent)) leave(0);  // armed anew: the kernel disarms a process that changes its user
     step.store(0, std::memory_order_relaxed);
     return true;
+  }
+
+  /// User code, after the last task. What it throws is nobody's.
+  void run_stop_hook() {
+    if (stop_hook_.empty()) return;
+    context_.task = 0;
+    context_.call = TaskRandom::stop_hook;
+    context_.item = context_.index;
+    try {
+      call_hook(context_, stop_hook_.view());
+    } catch (const abi::__forced_unwind&) {
+      throw;
+    } catch (...) {
+    }
+    if (!own_.same()) ::_exit(0);  // it forked, and the child has come back here
   }
 
   void limit(const Limits& limits) {
@@ -293,6 +255,8 @@ class WorkerLoop {
     bool failed = true;
     try {
       Reader all(frame.payload.view());
+      context_.call = all.number<std::uint64_t>();
+      context_.item = all.number<std::uint64_t>();
       const auto blocks = listed ? read_blocks(all) : std::vector<Block>();
       Reader in = Reader::of_call(all.raw(all.remaining()), blocks, &host_).with(&post_);
       if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
@@ -375,6 +339,7 @@ class WorkerLoop {
   TaskContext context_;
   FrameReader reader_;
   MemoryWatch memory_;
+  Bytes stop_hook_;
   HostMemory host_;
   DescriptorPost post_{status_.page(), results_.get(), identity_};
   bool reads_host_ = false;

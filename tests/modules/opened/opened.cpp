@@ -28,6 +28,8 @@ int use(brood::Pool<Policy>& pool) {
   if (pool.map(&times_three, std::vector{1, 2, 3}) != std::vector{3, 6, 9}) return 4;
   auto numbered = pool.submit([] { return brood::this_task::id(); });
   if (numbered.get() != numbered.id()) return 5;
+  const std::uint64_t number = pool.submit([] { return brood::this_worker::random_engine()(); }).get();  // the sixth call
+  if (number != brood::RandomEngine(pool.stats().seed, 5)()) return 7;
   try {
     pool.submit([] { throw std::out_of_range("from the opened library"); }).get();
     return 6;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// The code of docs/guide/from-multiprocessing.md.
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <ranges>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <brood/brood.hpp>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+int square(int n) { return n * n; }
+int add(int one, int other) { return one + other; }
+void prepare() {}
+int load_model() { return 3; }
+void work(const std::string&) {}
+void forever() {
+  for (;;) ::pause();
+}
+int parse(const std::string& text) { return std::stoi(text); }
+void count(brood::Channel<int, void> host) {
+  for (int n = 0; n < 2; ++n) host.send(n);
+}
+void fill(brood::SharedArray<double> part) {
+  for (double& each : part) each = 1;
+}
+
+struct Model { int factor = load_model(); };
+int predict(int x) { return brood::preloaded<Model>().factor * x; }
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+void calls() {
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 4});
+  const auto squares = pool.map(&square, std::views::iota(0, 10));
+  require(squares[9] == 81);
+  const int nine = pool.submit(&square, 3).get();
+  require(nine == 9);
+  {
+    const auto result = pool.submit(&square, 3);
+    std::cout << result.get() << '\n';
+  }
+  std::vector<brood::Future<int>> results;
+  for (int n = 0; n < 4; ++n) results.push_back(pool.submit(&square, n));
+  require(results[3].get() == 9);
+  try {
+    pool.submit({.timeout = 100ms}, &forever).get();
+  } catch (const brood::TaskTimeout&) {
+    std::cout << "late\n";  // forever() has been ended
+  }
+  for (const int square_ : pool.stream(&square, std::views::iota(0, 10)))
+    std::cout << square_ << '\n';
+  for (const int square_ : pool.stream_unordered(&square, std::views::iota(0, 10)))
+    std::cout << square_ << '\n';
+  const auto sums = pool.map(&add, std::vector<std::pair<int, int>>{{1, 2}, {3, 4}});
+  require(sums[1] == 7);
+  try {
+    pool.submit(&parse, "x").get();
+  } catch (const std::invalid_argument& error) {
+    std::cout << error.what() << '\n';
+  }
+  pool.submit(&square, 5).then([](int value) { std::cout << value << '\n'; });
+  {
+    auto [mine, theirs] = brood::channel<void, int>();
+    auto done = pool.submit(&count, std::move(theirs));
+    for (const int number : mine) std::cout << number << '\n';
+    done.get();
+  }
+  {
+    brood::SharedArray<double> array(1000);
+    pool.map(&fill, array.split(4));
+    require(array[999] == 1);
+  }
+  pool.close();
+  pool.wait();
+}
+
+void chunks(const std::vector<int>& numbers) {
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 2, .on_worker_start = &prepare});
+  const auto squares = pool.map(&square, numbers, {.chunk_size = 100});
+  require(squares.size() == numbers.size());
+}
+
+void heavy() {
+  brood::Pool<brood::ForkServerPolicy<Model>> pool({.workers = 1});
+  require(pool.submit(&predict, 4).get() == 12);
+}
+
+void fresh() {
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 2, .tasks_per_worker = 1});
+  require(pool.submit(&square, 3).get() == 9);
+}
+
+void spawned() {
+  brood::Pool<brood::SpawnPolicy> pool({.workers = 2});
+  require(pool.submit(&square, 3).get() == 9);
+}
+
+void process() {
+  auto process = brood::async<brood::ForkServerPolicy<>>(&work, "bob");
+  process.wait();
+}
+
+void completed(const std::vector<std::string>& texts) {
+  brood::Pool<brood::ForkServerPolicy<>> pool;
+  for (const auto& parsed : pool.try_stream_unordered(&parse, texts)) {
+    if (parsed) std::cout << *parsed << '\n';
+    else std::cout << parsed.failure().message() << '\n';
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  brood::init(argc, argv);
+  calls();
+  chunks({1, 2, 3});
+  heavy();
+  fresh();
+  spawned();
+  process();
+  completed({"1", "x"});
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// internal
+// Dispatcher: what workers print.
+#pragma once
+
+#include <brood/pool/dispatcher.hpp>
+
+namespace brood::detail {
+
+/// Reads what a worker has printed.
+inline void Dispatcher::read_output(Slot& slot) {
+  if (!slot.ends.output) return;
+  try {
+    if (slot.receive_output()) poller_.remove(slot.ends.output.get());
+  } catch (const SystemError&) {
+    poller_.remove(slot.ends.output.get());
+  }
+}
+
+/// The same between tasks or in one. What comes between two tasks is nobody's; what comes before the first one is the start
+/// hook's.
+inline void Dispatcher::hear_output(Slot& slot) {
+  read_output(slot);
+  if (slot.greeted && slot.assigned.empty()) slot.output.clear();
+}
+
+/// The task has come to its end: what it has printed is in the pipe by now, for a worker flushes before it answers, and gets
+/// its next task after that.
+inline void Dispatcher::take_output(Slot& slot, Task& task) {
+  if (!slot.ends.output) return;
+  read_output(slot);
+  task.output = slot.output.take();
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// Calls of a pool where memory runs out in the middle: one that throws has left nothing behind.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <vector>
+
+#include <brood/brood.hpp>
+
+#include "support/child.hpp"
+#include "support/eventually.hpp"
+#include "support/gate.hpp"
+#include "support/leftovers.hpp"
+#include "support/policies.hpp"
+
+namespace {
+
+/// How many times this thread gets memory before it once gets none; negative: always.
+thread_local int allocations_left = -1;
+
+void* allocate(std::size_t size) {
+  if (allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
+  void* const memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+constexpr double untouched = -7;
+std::vector<double> ones(std::size_t count) { return std::vector<double>(count, 1.0); }
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocate(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+TEST_CASE("submit_into: a call that throws for want of memory writes nowhere, and the pool goes on") {
+  const support::Leftovers audit;
+  const auto ran = support::run_in_child([] {
+    std::setvbuf(stdout, nullptr, _IONBF, 0);  // what is said is there also when this is killed
+    brood::Pool<support::ForkServer> pool({.workers = 1});
+    CHECK(pool.submit(&ones, std::size_t{1}).get().size() == 1);
+    int thrown = 0;
+    int bad = 0;
+    for (int nth = 0; nth < 40; ++nth) {
+      for (int round = 0; round < 16; ++round) {  // containers of the pool grow in some calls only
+        std::vector<double> room(1'000, untouched);
+        std::optional<brood::Future<std::size_t>> future;
+        const auto before = pool.stats();
+        allocations_left = nth;
+        try {
+          future.emplace(pool.submit_into(room, &ones, room.size()));
+        } catch (const std::bad_alloc&) {
+        }
+        allocations_left = -1;
+        if (future) {
+          if (!future->wait_for(std::chrono::seconds(10))) {
+            std::printf("allocation %d, round %d: never ran\n", nth, round);
+            return 3;
+          }
+          if (future->get() != room.size()) ++bad;
+          continue;
+        }
+        ++thrown;
+        const auto over = [&] {
+          const auto now = pool.stats();
+          return now.queued + now.running == 0;
+        };
+        if (!support::eventually(over, std::chrono::seconds(10))) {
+          std::printf("allocation %d, round %d: accepted, and lost\n", nth, round);
+          return 2;
+        }
+        if (pool.stats().done != before.done || std::count(room.begin(), room.end(), untouched) != 1'000) {
+          std::printf("allocation %d, round %d: ran without a future\n", nth, round);
+          ++bad;
+        }
+      }
+    }
+    std::printf("%d calls threw\n", thrown);
+    return bad == 0 && thrown > 16 ? 0 : 1;
+  });
+  CHECK_MESSAGE((ran.status.exited() && ran.status.code() == 0), ran.output);
+}
