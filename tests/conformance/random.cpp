@@ -126,6 +126,30 @@ TEST_CASE_TEMPLATE("random_engine: the numbers of a task depend on the seed and 
   }
 }
 
+TEST_CASE_TEMPLATE("random_engine: items of streams and of map_reduce, in whichever order and chunks", Policy, support::ForkServer,
+                   brood::InlinePolicy) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2, .seed = seed});
+  std::vector<int> items(50);
+  std::iota(items.begin(), items.end(), 0);
+  std::vector<Pair> drawn;
+  for (const Pair& each : pool.stream(&draw_for, items)) drawn.push_back(each);
+  CHECK(drawn == expected_map(0, items.size()));
+  drawn.assign(items.size(), Pair());
+  auto unordered = pool.stream_unordered(&draw_for, items);
+  for (const Pair& each : unordered) drawn[unordered.index()] = each;
+  CHECK(drawn == expected_map(1, items.size()));
+  const auto one = [](int item) { return std::vector{draw_for(item)}; };
+  const auto join = [](std::vector<Pair> all, std::vector<Pair> more) {
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  std::uint64_t call = 2;
+  for (const std::size_t chunk : {0U, 1U, 9U}) {
+    CHECK(pool.map_reduce(one, join, items, std::vector<Pair>(), {.chunk_size = chunk}) == expected_map(call++, items.size()));
+  }
+}
+
 TEST_CASE_TEMPLATE("random_engine: a retry draws the same numbers", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   const std::string path = "/tmp/brood_random_" + std::to_string(::getpid()) + "_";

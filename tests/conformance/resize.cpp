@@ -166,6 +166,28 @@ TEST_CASE_TEMPLATE("resize: a map that is under way takes more workers, and fewe
   CHECK(pool.stats().workers_died == 0);
 }
 
+TEST_CASE("resize: a stream that is under way takes more workers, and fewer") {
+  const support::Leftovers audit;
+  const support::Gate gate;
+  brood::Pool<ForkServer> pool({.workers = 1});
+  std::vector<std::pair<std::string, int>> items;
+  for (int n = 0; n < 60; ++n) items.emplace_back(gate.path(), n);
+  std::vector<int> values;
+  std::thread other([&] {
+    for (const int value : pool.stream(&support::wait_for_gate, items, {.chunk_size = 1})) values.push_back(value);
+  });
+  CHECK(support::wait_until_running(pool, 1));
+  pool.resize(3);
+  CHECK(support::wait_until_running(pool, 3));
+  pool.resize(1);
+  gate.open();
+  other.join();
+  std::vector<int> expected(items.size());
+  std::iota(expected.begin(), expected.end(), 0);
+  CHECK(values == expected);
+  CHECK(support::eventually([&] { return pool.stats().workers.size() == 1; }));
+}
+
 TEST_CASE("resize: copies of the host for closures, more of them and fewer") {
   const support::Leftovers audit;
   const support::Gate gate;

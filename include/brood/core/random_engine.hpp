@@ -45,8 +45,8 @@ class RandomEngine {
   /// The stream with these numbers, of any size and however close together: all are independent of each other. Costs nothing;
   /// the first number is computed when it is drawn.
   ///
-  /// Call number c of a pool with this seed (the calls of submit, submit_into, map and try_map count together, from 0) has
-  /// RandomEngine(seed, c), and item i of it, when it is a map, RandomEngine(seed, c, i).
+  /// Call number c of a pool with this seed (its calls of submit, submit_into, map, stream, map_reduce and their kin count
+  /// together, from 0) has RandomEngine(seed, c), and item i of it, where it takes a range, RandomEngine(seed, c, i).
   constexpr explicit RandomEngine(std::uint64_t seed = 0, std::uint64_t stream = 0, std::uint64_t item = 0) noexcept
       : key_{seed, stream}, counter_{0, 0, item, 0} {}
 
