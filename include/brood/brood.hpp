@@ -13,12 +13,14 @@
 #include <brood/policy/inline.hpp>
 #include <brood/policy/spawn.hpp>
 #include <brood/policy/worker_policy.hpp>
+#include <brood/pool/await.hpp>
 #include <brood/pool/future.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/outcome.hpp>
 #include <brood/pool/pool.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/stream.hpp>
+#include <brood/pool/when.hpp>
 #include <brood/wire/channel.hpp>
 #include <brood/wire/fd.hpp>
 #include <brood/wire/serializer.hpp>

@@ -4,7 +4,9 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <span>
@@ -73,6 +75,44 @@ class Bell {
 
  private:
   Fd fd_;
+};
+
+/// A descriptor that becomes readable at a time of the steady clock.
+class Alarm {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+
+  Alarm()
+      : fd_(own("timerfd_create",
+                retried("timerfd_create", [] { return ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK); }))) {}
+
+  /// Time::max(): never. Costs nothing when that is what it is set to. False when the kernel refuses.
+  bool set(Time when) noexcept {
+    if (when == set_) return true;
+    ::itimerspec wanted{};
+    if (when != Time::max()) {
+      // no time at all would be never
+      const auto since = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(1), when.time_since_epoch());
+      wanted.it_value.tv_sec = since / std::chrono::seconds(1);
+      wanted.it_value.tv_nsec = (since % std::chrono::seconds(1)).count();
+    }
+    const int failed =
+        retried("timerfd_settime", [&] { return ::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &wanted, nullptr); });
+    if (failed == 0) set_ = when;
+    return failed == 0;
+  }
+
+  /// It has rung: it is not readable any more, and not set.
+  void hush() noexcept {
+    std::uint64_t times;
+    [[maybe_unused]] const auto count = retried("read", [&] { return ::read(fd_.get(), &times, sizeof times); });
+    if (count > 0) set_ = Time::max();
+  }
+  int fd() const noexcept { return fd_.get(); }
+
+ private:
+  Fd fd_;
+  Time set_ = Time::max();
 };
 
 }  // namespace brood::detail

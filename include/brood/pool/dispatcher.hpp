@@ -13,7 +13,7 @@
 //   and is passed once.
 // - Supervision is level-triggered: supervise() looks at queue, slots and sources as they are, whatever events led there.
 // - Callbacks run after the driver's place has been given up, so that they may call anything; and while they run somebody
-//   else takes it if there is work.
+//   else takes it if there is work. Without a helper (PoolOptions::helper_thread): dispatcher_loop.hpp.
 #pragma once
 
 #include <array>
@@ -90,16 +90,23 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   /// Waits until one of the tasks is resolved, the deadline passes, or the pool has another number of workers than this one.
   void wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline = Clock::time_point::max(),
                 std::optional<unsigned> workers = {});
-  /// Hears what has happened, without waiting.
-  void poll();
+  /// Hears what has happened, without waiting. Returns how many tasks were resolved meanwhile.
+  std::size_t poll();
   /// Waits until every accepted task is resolved.
   void wait_all(const ProgressCallback& progress = nullptr);
   /// How far a task has come, by its own account.
   TaskProgress progress_of(Task& task);
   /// Adds what is known of chunks that are not taken in yet.
   void add_progress(std::span<const TaskPtr> chunks, Progress& progress);
+  /// Drives until the condition holds, which is looked at in each turn, and after a kick(). False when the deadline passes first.
+  template <class Done>
+  bool drive(Done done, Clock::time_point deadline);
+  void kick() noexcept;
+  int descriptor() const;
   /// Calls `callback` when the task is resolved: at once if it is.
   void when_resolved(const TaskPtr& task, std::function<void()> callback);
+  /// The same, but false, and nothing is called, if it is.
+  bool watch(const TaskPtr& task, std::function<void()> callback);
 
   bool cancel(const TaskPtr& task);
   /// Cancels the task unless a worker has started it.
@@ -138,32 +145,20 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
     std::size_t taken = 0;
   };
 
-  enum class Tag : std::uint8_t { bell, source, source_end, results, tasks, pidfd, output };
+  enum class Tag : std::uint8_t { bell, alarm, source, source_end, results, tasks, pidfd, output };
   static constexpr std::uint64_t tag(Tag kind, std::uint32_t index, std::uint64_t generation = 0) noexcept {
     return static_cast<std::uint64_t>(kind) << 56 | (generation & 0xffffffff) << 24 | (index & 0xffffff);
   }
 
   struct FrameHandler;
-  /// The driver's place, for as long as it lives.
-  class DriverSeat {
-   public:
-    explicit DriverSeat(Dispatcher& dispatcher) noexcept : dispatcher_(dispatcher) { dispatcher_.driving_ = true; }
-    DriverSeat(const DriverSeat&) = delete;
-    DriverSeat& operator=(const DriverSeat&) = delete;
-    ~DriverSeat() {
-      dispatcher_.driving_ = false;
-      if (dispatcher_.followers_ != 0) dispatcher_.followers_cv_.notify_all();
-    }
-
-   private:
-    Dispatcher& dispatcher_;
-  };
+  class DriverSeat;
 
   // driving: dispatcher_drive.hpp
   template <class Done>
   bool drive_until(Lock& lock, Done done, Clock::time_point deadline);
   bool work_left() const noexcept;
   void hand_over();
+  void arm() noexcept;
   void turn(Lock& lock, Clock::time_point deadline);
   void handle(const Poller::Event& event);
   void run_callbacks(Lock& lock);
@@ -305,6 +300,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::mutex mutex_;
   Poller poller_;
   Bell bell_;
+  std::optional<Alarm> alarm_;  ///< where there is no helper thread: rings when a timer is due
   std::unique_ptr<std::byte[]> scratch_;
   std::unique_ptr<std::byte[]> pull_stage_;  ///< the driver's, also without the lock
   std::vector<std::shared_ptr<Pull>> pulls_;  ///< large results that are to be read; some may have been given up
@@ -355,6 +351,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   bool shut_down_ = false;  ///< shutting down has begun
   bool ended_ = false;      ///< and is done
   bool leave_when_idle_ = false;
+  std::uint64_t resolutions_ = 0;
   std::uint64_t done_ = 0;
   std::uint64_t failed_ = 0;
   std::uint64_t workers_started_ = 0;
@@ -384,6 +381,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 #include <brood/pool/dispatcher_drive.hpp>
 #include <brood/pool/dispatcher_ends.hpp>
 #include <brood/pool/dispatcher_insight.hpp>
+#include <brood/pool/dispatcher_loop.hpp>
 #include <brood/pool/dispatcher_output.hpp>
 #include <brood/pool/dispatcher_places.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>

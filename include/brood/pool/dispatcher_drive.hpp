@@ -8,6 +8,7 @@
 
 #include <brood/os/signals.hpp>
 #include <brood/pool/dispatcher.hpp>
+#include <brood/pool/dispatcher_loop.hpp>
 
 namespace brood::detail {
 
@@ -19,6 +20,7 @@ inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
       surroundings_(options_, policy_),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(scratch_size)) {
   poller_.add(bell_.fd(), EPOLLIN, tag(Tag::bell, 0));
+  if (!options_.helper_thread) poller_.add(alarm_.emplace().fd(), EPOLLIN, tag(Tag::alarm, 0));
 }
 
 inline Dispatcher::~Dispatcher() {
@@ -80,6 +82,7 @@ inline bool Dispatcher::work_left() const noexcept {
 inline void Dispatcher::hand_over() {
   if (driving_) return;
   if (!work_left()) {
+    if (alarm_) return arm();
     if (next_leave_ != Clock::time_point::max() && !helpers_[0].joinable()) ensure_helper();  // it sleeps until then
     return;
   }
@@ -128,6 +131,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
   const std::uint64_t generation = data >> 24 & 0xffffffff;
   switch (kind) {
     case Tag::bell: return bell_.hush();
+    case Tag::alarm: return alarm_->hush();
     case Tag::source:
     case Tag::source_end: return hear_source(index);
     default: break;
@@ -179,14 +183,14 @@ inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_poi
 }
 
 inline void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()> callback) {
-  {
-    const Lock lock(mutex_);
-    if (task->state != Task::State::resolved) {
-      task->callbacks.push_back(std::move(callback));
-      return;
-    }
-  }
-  callback();
+  if (!watch(task, callback)) callback();
+}
+
+inline bool Dispatcher::watch(const TaskPtr& task, std::function<void()> callback) {
+  const Lock lock(mutex_);
+  if (task->state == Task::State::resolved) return false;
+  task->callbacks.push_back(std::move(callback));
+  return true;
 }
 
 // ---- the helper threads --------------------------------------------------------------------------------------------
@@ -198,6 +202,10 @@ inline bool Dispatcher::on_helper() const noexcept {
 
 /// Sees to a helper that runs no callbacks. False when there is no thread to be had: whoever waits drives.
 inline bool Dispatcher::ensure_helper() {
+  if (alarm_) {
+    arm();
+    return false;
+  }
   if (helper_quits_) return false;
   std::thread& helper = helpers_[helper_calls_ ? 1 : 0];
   if (helper.joinable()) {

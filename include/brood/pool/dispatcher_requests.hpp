@@ -135,16 +135,6 @@ inline void Dispatcher::kill() {
   run_callbacks(lock);
 }
 
-inline void Dispatcher::poll() {
-  Lock lock(mutex_);
-  if (!driving_ && !shut_down_ && !policy_.runs_inline) {
-    const DriverSeat seat(*this);
-    turn(lock, Clock::now());
-  }
-  run_callbacks(lock);
-  hand_over();
-}
-
 inline PoolStats Dispatcher::stats() {
   poll();  // nobody may have listened
   Lock lock(mutex_);

@@ -121,6 +121,7 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
   if (task->state == Task::State::resolved) return;
   callbacks_.reserve(callbacks_.size() + task->callbacks.size());  // nothing behind it throws
   task->state = Task::State::resolved;
+  ++resolutions_;
   task->failure = std::move(failure);
   if (task->failure) {
     const bool whole = task->items != 0 && !task->item_failed;
@@ -148,7 +149,11 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
 
 /// Tells those who wait to look again: a task was resolved, or a timer set, by a thread that does not drive.
 inline void Dispatcher::wake() noexcept {
-  if (driving_) bell_.ring();
+  if (driving_) {
+    bell_.ring();
+  } else {
+    arm();
+  }
   followers_cv_.notify_all();
 }
 

@@ -8,14 +8,15 @@
 
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/outcome.hpp>
+#include <brood/pool/promise.hpp>
 #include <brood/pool/pull.hpp>
 #include <brood/wire/serializer.hpp>
 
 namespace brood {
 
-/// What a task will return. Movable; dropping it neither blocks nor cancels the task. A thread that waits does the
-/// pool's work meanwhile. Thread-safe for different futures; one future is for one thread at a time. May outlive its
-/// pool, whose end resolves it.
+/// What a task will return, or what a function makes of that in the host (then, when_all, ...). Movable; dropping it neither
+/// blocks nor cancels anything. A thread that waits does the pool's work meanwhile. Thread-safe for different futures; one
+/// future is for one thread at a time. May outlive its pool, whose end resolves it.
 template <class R>
 class Future {
  public:
@@ -24,18 +25,29 @@ class Future {
 
   // internal
   explicit Future(detail::TaskPtr task) noexcept : task_(std::move(task)) {}
+  explicit Future(std::shared_ptr<detail::PromiseOf<R>> promise) noexcept : promise_(std::move(promise)) {}
+  explicit Future(detail::Beneath beneath) noexcept
+      : task_(std::move(beneath.task)), promise_(std::static_pointer_cast<detail::PromiseOf<R>>(std::move(beneath.promise))) {}
+  detail::Beneath beneath() && noexcept { return {std::move(task_), std::move(promise_)}; }
+  detail::Beneath beneath() const& noexcept { return {task_, promise_}; }
 
   Future(Future&&) noexcept = default;
   Future& operator=(Future&&) noexcept = default;
 
-  /// The task's number in its pool.
-  TaskId id() const { return task().id; }
+  /// The task's number in its pool; of a future made by then that of the task it began with, 0 where there were several.
+  TaskId id() const { return promise_ ? promise_->id() : task().id; }
 
   /// Whether the task is resolved. Never waits; a pool whose results nobody waits for is driven by its helper thread.
-  bool ready() const { return task().resolved.load(std::memory_order_acquire); }
+  bool ready() const { return promise_ ? promise_->resolved() : task().resolved.load(std::memory_order_acquire); }
 
   /// Waits until the task is resolved.
-  void wait() const { task().dispatcher->wait(task()); }
+  void wait() const {
+    if (promise_) {
+      promise_->wait();
+    } else {
+      task().dispatcher->wait(task());
+    }
+  }
 
   /// Waits for at most so long. Returns ready().
   template <class Rep, class Period>
@@ -43,12 +55,13 @@ class Future {
     using Clock = detail::Dispatcher::Clock;
     const auto now = Clock::now();
     const bool endless = std::chrono::duration<double>(time) > std::chrono::duration<double>(Clock::time_point::max() - now);
-    return task().dispatcher->wait(
-        task(), endless ? Clock::time_point::max() : now + std::chrono::ceil<Clock::duration>(time));
+    const auto until = endless ? Clock::time_point::max() : now + std::chrono::ceil<Clock::duration>(time);
+    return promise_ ? promise_->wait(until) : task().dispatcher->wait(task(), until);
   }
 
-  /// Waits, and returns the task's value; may be called again. Throws what the task threw, with its type (also a
-  /// FromTask), or WorkerDied, TaskCancelled, LaunchError, ... ; SerializationError when the value can't be decoded.
+  /// Waits, and returns the task's value; may be called again, unless the value was made in the host (then) and can't be
+  /// copied. Throws what the task threw, with its type (also a FromTask), or WorkerDied, TaskCancelled, LaunchError, ... ;
+  /// SerializationError when the value can't be decoded.
   R get() const& { return outcome().value(); }
 
   /// The same for a future that is used up by it, as in pool.submit(f).get(): a large value is moved out, not copied, and
@@ -58,8 +71,10 @@ class Future {
   /// Waits, and returns the value or why there is none. Throws nothing of the task's.
   Outcome<R> outcome() && {
     wait();
+    if (promise_) return std::exchange(promise_, nullptr)->take();
     if constexpr (detail::is_plain_contiguous<R>) {
-      if (R* const value = assembled()) {
+      R* const value = assembled();
+      if (value != nullptr && task_->readers.load(std::memory_order_acquire) == 0) {
         const detail::TaskPtr used_up = std::move(task_);
         return std::move(*value);
       }
@@ -68,23 +83,43 @@ class Future {
   }
   Outcome<R> outcome() const& {
     wait();
-    return outcome_now();
+    return promise_ ? promise_->read() : outcome_now();
   }
 
+  /// Has f called, in this process, when the task is resolved: on the thread that resolves it or waits for it, or at once if it
+  /// is resolved already. Returns the future of what f returns: any type that can be moved, which is not serialized; the value
+  /// of a Future that f returns is waited for. What f throws is the failure of that future.
+  ///
+  /// f takes the value (R, or nothing for void): then it is not called when there is none, and the failure is passed on. Or it
+  /// takes an Outcome<R>, or the Future<R>, and is called in any case; then both are told by f's parameter, so it can't be
+  /// `auto`. f may make any call, also wait. Dropping the returned future does not keep f from being called; its cancel()
+  /// cancels the task. When f is called at the pool's end, the pool takes no work any more.
+  ///
+  /// On an lvalue this future keeps its value, and f gets another one: decoded once more, or copied.
+  template <class F>
+  auto then(F&& f) &&;
+  template <class F>
+  auto then(F&& f) const&;
+
   /// Waits, and returns what the task has written to stdout and stderr, in the order in which it was written; the last
-  /// 64 KiB of it. Empty unless PoolOptions::output is Output::capture. After a retry: that of the last run.
+  /// 64 KiB of it. Empty unless PoolOptions::output is Output::capture, and where this future's value is made in the host (then).
+  /// After a retry: that of the last run.
   std::string output() const {
     wait();
-    return task().output;
+    return promise_ ? std::string() : task().output;
   }
 
   /// How far the task has come, by its own account (this_task::progress): just now, while it runs; afterwards, at its end,
-  /// as far as that was seen. {0, 0} where it has told nothing. Never waits.
-  TaskProgress progress() const { return task().dispatcher->progress_of(*task_); }
+  /// as far as that was seen. {0, 0} where it has told nothing, or this future is that of a function in the host (then). Never
+  /// waits.
+  TaskProgress progress() const { return promise_ ? TaskProgress() : task().dispatcher->progress_of(*task_); }
 
   /// Gives the task up: one that has not started never will, one that runs is killed with its worker. It resolves as
-  /// TaskCancelled, or with its value if that was there first. False when it was resolved already.
+  /// TaskCancelled, or with its value if that was there first. False when it was resolved already. Of a future made by then,
+  /// when_all, ...: what is beneath is given up, whoever else waits for it; a function that runs already is not stopped, but a
+  /// Future that it returns is cancelled.
   bool cancel() {
+    if (promise_) return promise_->cancel();
     const auto dispatcher = task().dispatcher;
     return dispatcher->cancel(task_);
   }
@@ -103,6 +138,12 @@ class Future {
       if constexpr (detail::is_plain_contiguous<R>) {
         if (const R* const value = assembled()) return *value;
       }
+      return decoded();
+    }
+  }
+
+  Outcome<R> decoded() const {
+    if constexpr (Serializable<R>) {
       try {
         detail::LargeMessage* const large = task().pull ? &task().pull->message() : nullptr;
         Reader in = large != nullptr ? Reader(large->own.view(), large->blocks) : Reader(task().results[0].view());
@@ -116,6 +157,8 @@ class Future {
       } catch (...) {
         return undecodable("its Serializer threw something that is no exception");
       }
+    } else {
+      return undecodable("no task returns it");  // a promise has it
     }
   }
 
@@ -136,6 +179,9 @@ class Future {
   }
 
   detail::TaskPtr task_;
+  std::shared_ptr<detail::PromiseOf<R>> promise_;  ///< one of the two
 };
 
 }  // namespace brood
+
+#include <brood/pool/then.hpp>

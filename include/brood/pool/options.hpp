@@ -86,6 +86,9 @@ struct PoolOptions {
   /// as in the host when the pool is made, also for those that are started later. The host's is never touched. InlinePolicy: the
   /// caller's.
   std::vector<std::string> environment{};
+  /// Whether the pool may start a thread of its own, which drives it while work is outstanding and nobody waits. Without it
+  /// nobody does: a loop of yours is to call Pool::poll when Pool::descriptor is readable. Whoever waits drives in any case.
+  bool helper_thread = true;
   /// The name of the workers in ps and top, and of the pool in messages.
   std::string name = "brood-worker";
 };

@@ -26,6 +26,7 @@
 #include <brood/pool/stream.hpp>
 #include <brood/pool/submit.hpp>
 #include <brood/pool/submit_into.hpp>
+#include <brood/pool/when.hpp>
 
 namespace brood {
 namespace detail {
@@ -221,6 +222,31 @@ class Pool {
   void resize(unsigned workers) {
     dispatcher_->check_process("Pool::resize");
     dispatcher_->resize(workers);
+  }
+
+  /// A race: f of each item of the range, each in a task of its own; the future of the first value. The tasks that are left are
+  /// cancelled then. When all fail it fails with the last failure. A range of tuples or pairs is spread over f's parameters.
+  /// Throws what submit throws, and std::invalid_argument for an empty range.
+  template <class F, class Range>
+  auto first_of(F&& f, Range&& range, TaskOptions options = {}) {
+    dispatcher_->check_process("Pool::first_of");
+    detail::HeldCallable<F> function = f;
+    return detail::race<std::decay_t<F>>(
+        range, [&](auto&&... args) { return submit(options, function, std::forward<decltype(args)>(args)...); });
+  }
+
+  /// For a loop of one's own, in a pool made with PoolOptions::helper_thread = false (throws Error otherwise): a descriptor that
+  /// is readable when poll() has something to do, also when a deadline or a pause has passed. To be watched for reading,
+  /// level-triggered, with epoll, poll or a library; it is the pool's, so stop watching it before the pool ends.
+  int descriptor() const { return dispatcher_->descriptor(); }
+
+  /// Does what can be done now, and calls the functions (then) and resumes the coroutines of tasks that are resolved by it. Never
+  /// waits. Returns how many tasks were resolved meanwhile. One call handles as much as fits in a turn of a loop; while there is
+  /// more the descriptor stays readable. If nobody calls it, and nobody waits for a result either, nothing is resolved, no
+  /// deadline is kept and no worker is replaced.
+  std::size_t poll() {
+    dispatcher_->check_process("Pool::poll");
+    return dispatcher_->poll();
   }
 
   /// No more work is taken: submit throws PoolClosed from now on.

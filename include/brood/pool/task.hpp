@@ -75,7 +75,7 @@ struct CallableName {
 ///   queued ──assign──▶ assigned ──result, failure, death──▶ resolved
 ///      ▲──────revoke, death before it started, retry───┘
 ///
-/// Everything but `resolved` is guarded by the dispatcher's mutex until the task is resolved; then it does not change.
+/// Everything but `resolved` and `readers` is guarded by the dispatcher's mutex until the task is resolved; then it does not change.
 struct Task {
   enum class State : std::uint8_t { queued, assigned, resolved };
 
@@ -118,6 +118,7 @@ struct Task {
   std::optional<Failure> failure;
   std::vector<std::function<void()>> callbacks;
   std::shared_ptr<Dispatcher> dispatcher;
+  std::atomic<unsigned> readers{0};  ///< that will read its result beside its future
   std::atomic<bool> resolved{false};
 
   /// Whether the failure is a death after which the task, or the chunk's item, is to be run again.
