@@ -109,8 +109,11 @@ struct Carried<void, A> {
   using type = std::decay_t<A>;
 };
 
+/// Of the wrong number of arguments, which was refused by then: nothing, so that no further error is told.
 template <class Signature, class... A>
-struct CarriedTuple;  // undefined: the wrong number of arguments
+struct CarriedTuple {
+  using type = std::tuple<>;
+};
 
 template <class... P, class... A>
   requires(sizeof...(P) == sizeof...(A))
@@ -153,7 +156,7 @@ struct CallTypes {
   static_assert(arity_fits<Sig, A...>, "brood: the task is called with the wrong number of arguments");
 
   using Arguments = typename CarriedTuple<Sig, A...>::type;
-  static_assert(Applied<F, Arguments>::invocable,
+  static_assert(!arity_fits<Sig, A...> || Applied<F, Arguments>::invocable,
                 "brood: the task can't be called with these arguments (they arrive by value, as the types they have)");
 
   using Returned = typename decltype(Applied<F, Arguments>::result())::type;
@@ -162,7 +165,7 @@ struct CallTypes {
   static_assert(!argument_only<std::remove_cv_t<Returned>>,
                 "brood: a task can't return a SharedArray: its worker may end before the host has taken it. Make it in the "
                 "host, pass it to the task, and let the task write into it");
-  using Result = std::remove_cv_t<Returned>;
+  using Result = std::remove_cvref_t<Returned>;
 };
 
 template <class Tuple>
@@ -255,7 +258,9 @@ class Returned<Elements<R>> : public Returned<R> {
 /// Calls, and writes what comes back.
 template <class Result, class F, class Tuple>
 void invoke_into(Writer& out, Returned<Result>& returned, F& f, Tuple&& arguments) {
-  if constexpr (std::is_void_v<Result>) {
+  if constexpr (!Applied<F, std::remove_cvref_t<Tuple>>::invocable) {
+    static_cast<void>(out);  // refused at the call, with words
+  } else if constexpr (std::is_void_v<Result>) {
     std::apply(f, std::move(arguments));
   } else {
     returned.write(out, returned.from(f, std::move(arguments)));
