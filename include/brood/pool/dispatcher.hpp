@@ -41,6 +41,7 @@
 #include <brood/os/poller.hpp>
 #include <brood/os/threads.hpp>
 #include <brood/pool/dispatcher_bounds.hpp>
+#include <brood/pool/driver_seat.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/policy_handle.hpp>
 #include <brood/pool/progress.hpp>
@@ -151,7 +152,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   }
 
   struct FrameHandler;
-  class DriverSeat;
 
   // driving: dispatcher_drive.hpp
   template <class Done>

@@ -8,7 +8,6 @@
 
 #include <brood/os/signals.hpp>
 #include <brood/pool/dispatcher.hpp>
-#include <brood/pool/dispatcher_loop.hpp>
 
 namespace brood::detail {
 
@@ -48,7 +47,7 @@ bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) 
     }
     if (!driving_) {
       try {
-        const DriverSeat seat(*this);
+        const DriverSeat seat(driving_, followers_, followers_cv_);
         turn(lock, deadline);
       } catch (...) {
         hand_over();
@@ -272,7 +271,7 @@ inline void Dispatcher::help() {
       for (bool mine = false; needed() && (turns == turns_ || mine); mine = true) {
         helper_drives_ = true;
         try {
-          const DriverSeat seat(*this);
+          const DriverSeat seat(driving_, followers_, followers_cv_);
           turn(lock, Clock::time_point::max());
         } catch (...) {  // out of memory or descriptors: what can't be done now is tried again in the next turn
           helper_cv_.wait_for(lock, nap);

@@ -11,21 +11,6 @@
 
 namespace brood::detail {
 
-/// The driver's place, for as long as it lives.
-class Dispatcher::DriverSeat {
- public:
-  explicit DriverSeat(Dispatcher& dispatcher) noexcept : dispatcher_(dispatcher) { dispatcher_.driving_ = true; }
-  DriverSeat(const DriverSeat&) = delete;
-  DriverSeat& operator=(const DriverSeat&) = delete;
-  ~DriverSeat() {
-    dispatcher_.driving_ = false;
-    if (dispatcher_.followers_ != 0) dispatcher_.followers_cv_.notify_all();
-  }
-
- private:
-  Dispatcher& dispatcher_;
-};
-
 template <class Done>
 bool Dispatcher::drive(Done done, Clock::time_point deadline) {
   check_process("wait");
@@ -50,7 +35,7 @@ inline std::size_t Dispatcher::poll() {
   const std::uint64_t before = resolutions_;
   if (!driving_ && !shut_down_ && !policy_.runs_inline) {
     try {
-      const DriverSeat seat(*this);
+      const DriverSeat seat(driving_, followers_, followers_cv_);
       turn(lock, Clock::now());
     } catch (...) {
       hand_over();
