@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Nothing that a pool makes has a name by which a stranger could reach it.
+// Nothing that a pool makes has a name by which a stranger could reach it; its processes have names for ps.
 #include <unistd.h>
 
 #include <algorithm>
@@ -90,4 +90,38 @@ TEST_CASE_TEMPLATE("pipes, sockets and memory of a pool have no name anywhere", 
   CHECK(sockets >= 2);  // the ends of the server's control socket
   gate.open();
   for (auto& each : futures) each.wait();
+}
+
+TEST_CASE_TEMPLATE("ps shows the pool's name with the worker's index, and its server", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const auto names = [](const std::string& pool, unsigned workers) {
+    const support::Gate gate;
+    brood::Pool<Policy> made({.workers = workers, .name = pool});
+    std::vector<brood::Future<int>> futures;
+    for (unsigned n = 0; n < workers; ++n) futures.push_back(made.submit(&support::wait_for_gate, gate.path(), 1));
+    REQUIRE(support::wait_until_running(made, workers));
+    const brood::PoolStats stats = made.stats();
+    std::vector<std::string> found{support::process_info(stats.server_pid)->name};
+    for (const auto& worker : stats.workers) found.push_back(support::process_info(worker.pid)->name);
+    gate.open();
+    made.wait();
+    return found;
+  };
+  CHECK(names("resize", 2) == std::vector<std::string>{"resize-srv", "resize-0", "resize-1"});
+  // the kernel keeps 15 bytes, and no half of a character is left
+  CHECK(names("thumbnails of all", 1) == std::vector<std::string>{"thumbnails -srv", "thumbnails of-0"});
+  CHECK(names("0123456789\xc3\xa4", 1) == std::vector<std::string>{"0123456789-srv", "0123456789\xc3\xa4-0"});
+}
+
+TEST_CASE_TEMPLATE("a spare worker that takes a place takes its name", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1, .spares = 1, .name = "p"});
+  CHECK(support::eventually([&] { return pool.stats().spares == 1; }));
+  const auto name_of_mine = [] {
+    std::string name = support::read_text("/proc/self/comm");
+    name.pop_back();
+    return name;
+  };
+  CHECK(support::process_info(pool.stats().workers.at(0).pid)->name == "p-1");
+  CHECK(pool.submit(name_of_mine).get() == "p-0");
 }

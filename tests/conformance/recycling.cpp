@@ -158,7 +158,7 @@ TEST_CASE_TEMPLATE("PoolOptions::name is the workers' name", Policy, WORKER_POLI
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1, .name = "my-pool"});
   CHECK(pool.submit([] { return support::process_info(::getpid())->name; }).get() == "my-pool");
-  CHECK(support::process_info(pool.stats().server_pid)->name == "brood-server");
+  CHECK(support::process_info(pool.stats().server_pid)->name == "brood-srv");
 }
 
 namespace {

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 // How far a task has come, and how far a long call has.
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <ranges>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -15,6 +20,7 @@
 #include <doctest/doctest.h>
 
 #include <brood/brood.hpp>
+#include <brood/progress.hpp>
 
 #include "support/eventually.hpp"
 #include "support/gate.hpp"
@@ -264,4 +270,128 @@ TEST_CASE("Pool::wait tells how many tasks are done") {
   CHECK(told.all.back().total == 3);
   CHECK(told.all.back().done == 3);
   CHECK(told.all.back().failed <= 1);
+}
+
+// ---- the line for the terminal -----------------------------------------------------------------------------------------
+
+namespace {
+
+/// A terminal of our own: what is written to one end is read at the other.
+class Terminal {
+ public:
+  explicit Terminal(unsigned short columns) {
+    winsize size{};
+    size.ws_col = columns;
+    size.ws_row = 24;
+    REQUIRE(::openpty(&user_, &program_, nullptr, nullptr, &size) == 0);
+    ::fcntl(user_, F_SETFL, O_NONBLOCK);
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+  ~Terminal() {
+    ::close(user_);
+    ::close(program_);
+  }
+
+  int fd() const { return program_; }
+  /// What has been written since.
+  std::string shown() {
+    std::string text;
+    char piece[512];
+    for (ssize_t size = 0; (size = ::read(user_, piece, sizeof piece)) > 0;) text.append(piece, static_cast<std::size_t>(size));
+    return text;
+  }
+
+ private:
+  int user_ = -1;
+  int program_ = -1;
+};
+
+brood::Progress at(std::uint64_t done, std::optional<std::uint64_t> total, std::chrono::milliseconds elapsed) {
+  brood::Progress now;
+  now.done = done;
+  now.total = total;
+  now.elapsed = elapsed;
+  return now;
+}
+
+}  // namespace
+
+TEST_CASE("a progress line says what is done, for how long, for how much longer and how fast") {
+  using brood::detail::progress_text;
+  using std::chrono::seconds;
+  CHECK(progress_text("resizing", at(450, 1000, seconds(10)), 70, false) ==
+        "resizing:  45%|##############                  | 450/1000 [00:10<00:12, 45.0/s]");
+  CHECK(progress_text("", at(0, 10, seconds(0)), 50, false) == "  0%|                       | 0/10 [00:00<?, ?/s]");
+  CHECK(progress_text("reading", at(12345, {}, seconds(3725)), 80, false) == "reading: 12345 [1:02:05, 3.3/s]");
+  CHECK(progress_text("slow", at(1, 4, seconds(20)), 40, false) == "slow:  25% 1/4 [00:20<01:00, 20.00s each");
+  auto last = at(10, 10, seconds(5));
+  last.finished = true;
+  last.failed = 3;
+  CHECK(progress_text("all", last, 60, false) == "all: 100%|###################| 10/10 [00:05, 2.0/s, 3 failed]");
+  auto half = at(1, 4, seconds(1));
+  half.running = 1;
+  CHECK(progress_text("", half, 40, true).find(" 50%|") != std::string::npos);
+  // a bar has eighths of a column where the terminal shows them, and nothing is cut inside of a character
+  CHECK(brood::detail::bar_text(0.5, 3, true) == "█▌ ");
+  CHECK(brood::detail::bar_text(1, 2, true) == "██");
+  for (std::size_t width = 1; width < 60; ++width) {
+    const std::string text = progress_text("größer", at(3, 7, seconds(1)), width, true);
+    CHECK(brood::detail::columns_of(text) <= width);
+  }
+}
+
+TEST_CASE("a progress line is redrawn in place, at most ten times a second, and ends on a new line") {
+  const support::Leftovers audit;
+  using std::chrono::milliseconds;
+  Terminal terminal(60);
+  {
+    const auto line = brood::progress_line("a\nb", terminal.fd());
+    line(at(0, 100, milliseconds(0)));
+    const std::string first = terminal.shown();
+    CHECK(first.rfind("\ra b:   0%|", 0) == 0);
+    CHECK(first.find('\n') == std::string::npos);
+    CHECK(first.size() <= 60 + 4);
+    line(at(10, 100, milliseconds(99)));
+    CHECK(terminal.shown().empty());
+    line(at(20, 100, milliseconds(100)));
+    CHECK(terminal.shown().find(" 20%|") != std::string::npos);
+    auto last = at(100, 100, milliseconds(101));
+    last.finished = true;
+    line(last);
+    const std::string end = terminal.shown();
+    CHECK(end.find("100%|") != std::string::npos);
+    CHECK(end.substr(end.size() - 2) == "\r\n");  // as a terminal shows a line's end
+  }
+  CHECK(terminal.shown().empty());
+}
+
+TEST_CASE("a progress line of a map that throws leaves the cursor on a new line") {
+  const support::Leftovers audit;
+  Terminal terminal(80);
+  brood::Pool<Server> pool({.workers = 1});
+  const auto range = std::views::iota(0, 5) | std::views::transform([](int n) {
+                       if (n == 3) throw std::runtime_error("from the range");
+                       return n;
+                     });
+  CHECK_THROWS_AS(pool.map(&twice, range, {.progress = brood::progress_line("doing", terminal.fd())}), std::runtime_error);
+  const std::string shown = terminal.shown();
+  CHECK(shown.rfind("\rdoing:   0%|", 0) == 0);
+  CHECK(shown.substr(shown.size() - 2) == "\r\n");
+  CHECK(pool.map(&twice, std::vector{1, 2}, {.progress = brood::progress_line("again", terminal.fd())}) == std::vector{2, 4});
+  const std::string again = terminal.shown();
+  CHECK(again.find("again: 100%|") != std::string::npos);
+  CHECK(again.substr(again.size() - 2) == "\r\n");
+}
+
+TEST_CASE("a progress line writes nothing where there is no terminal") {
+  const support::Leftovers audit;
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) == 0);
+  brood::Pool<brood::InlinePolicy> pool;
+  CHECK(pool.map(&twice, std::vector{1}, {.progress = brood::progress_line("quiet", ends[1])}) == std::vector{2});
+  char piece[8];
+  CHECK(::read(ends[0], piece, sizeof piece) == -1);
+  ::close(ends[0]);
+  ::close(ends[1]);
 }

@@ -5,12 +5,16 @@
 
 #include <chrono>
 #include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <brood/brood.hpp>
 
+#include "support/eventually.hpp"
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
@@ -18,6 +22,11 @@
 namespace {
 
 int add_one(int n) { return n + 1; }
+
+int report_and_wait(const std::string& gate) {
+  brood::this_task::progress(1, 4);
+  return support::wait_for_gate(gate, 1);
+}
 
 }  // namespace
 
@@ -92,6 +101,90 @@ TEST_CASE_TEMPLATE("PoolStats counts cancelled tasks as failed", Policy, WORKER_
   gate.open();
   pool.wait();
   CHECK(pool.stats().done == 1);
+}
+
+TEST_CASE("PoolStats tells what each worker runs, since when, and how far it is") {
+  const support::Leftovers audit;
+  const support::Gate gate;
+  const auto before = std::chrono::steady_clock::now();
+  brood::Pool<support::ForkServer> pool({.workers = 2});
+  auto one = pool.submit(&report_and_wait, gate.path());
+  REQUIRE(support::wait_until_running(pool, 1));
+  REQUIRE(support::eventually([&] { return one.progress().total != 0; }));
+  std::thread other([&] {
+    const std::vector<std::pair<std::string, int>> items{{"/", 1}, {"/", 2}, {gate.path(), 3}, {"/", 4}};
+    pool.map(&support::wait_for_gate, items, {.chunk_size = 4});
+  });
+  CHECK(support::eventually([&] {
+    const auto stats = pool.stats();
+    return stats.running == 2 && stats.workers.at(1).items_done == 2;
+  }));
+  const auto stats = pool.stats();
+  const auto now = std::chrono::steady_clock::now();
+  REQUIRE(stats.workers.size() == 2);
+  const brood::WorkerStats& first = stats.workers[0];
+  CHECK(first.callable.find("report_and_wait(") != std::string::npos);
+  CHECK(first.task == one.id());
+  CHECK(first.progress == brood::TaskProgress{1, 4});
+  CHECK(first.items == 0);
+  CHECK(first.started >= before);
+  CHECK(first.since >= first.started);
+  CHECK(first.since <= now);
+  CHECK(first.busy.count() > 0);
+  CHECK(first.busy <= now - first.started);
+  const brood::WorkerStats& second = stats.workers[1];
+  CHECK(second.callable.find("wait_for_gate(") != std::string::npos);
+  CHECK(second.items == 4);
+  CHECK(second.items_done == 2);
+  CHECK(second.progress == brood::TaskProgress{});
+  gate.open();
+  other.join();
+  one.wait();
+  pool.wait();
+  for (const auto& worker : pool.stats().workers) {
+    CHECK(worker.callable.empty());
+    CHECK(worker.items == 0);
+    CHECK(worker.since == std::chrono::steady_clock::time_point());
+  }
+}
+
+TEST_CASE("PoolStats counts bytes, time, servers and workers that took the place of others") {
+  const support::Leftovers audit;
+  brood::Pool<support::ForkServer> pool({.workers = 1});
+  CHECK(pool.stats().bytes_sent == 0);
+  CHECK(pool.stats().busy_share() == 0);
+  const std::string text(1'000'000, 'x');
+  CHECK(pool.submit([](const std::string& all) { return all; }, text).get() == text);
+  const auto first = pool.stats();
+  CHECK(first.bytes_sent >= text.size());
+  CHECK(first.bytes_sent < 2 * text.size());
+  CHECK(first.bytes_received >= text.size());
+  CHECK(first.bytes_received < 2 * text.size());
+  CHECK(first.servers_started == 1);
+  CHECK(first.workers_restarted == 0);
+  CHECK(first.busy_time.count() > 0);
+  CHECK(first.busy_time <= first.worker_time);
+  CHECK(first.busy_share() > 0);
+  CHECK(first.busy_share() <= 1);
+
+  CHECK_FALSE(pool.submit([] { return ::raise(SIGKILL); }).outcome().has_value());
+  CHECK(pool.submit(&add_one, 1).get() == 2);
+  const auto second = pool.stats();
+  CHECK(second.workers_restarted == 1);
+  CHECK(second.bytes_sent > first.bytes_sent);  // what the dead one had is counted
+  CHECK(second.busy_time > first.busy_time);
+  CHECK(second.worker_time > first.worker_time);
+
+  ::kill(second.server_pid, SIGKILL);
+  CHECK(support::eventually([&] { return pool.stats().server_pid == 0; }));
+  CHECK(pool.submit(&add_one, 1).get() == 2);
+  CHECK(pool.stats().servers_started == 2);
+  CHECK(pool.stats().workers_restarted == 2);
+
+  brood::Pool<support::ForkServer> recycling({.workers = 1, .tasks_per_worker = 1});
+  for (int n = 0; n < 3; ++n) recycling.submit(&add_one, n).wait();
+  CHECK(support::eventually([&] { return recycling.stats().workers_recycled == 3; }));
+  CHECK(recycling.stats().workers_died == 0);
 }
 
 TEST_CASE_TEMPLATE("this_task::progress is legal in every task", Policy, ALL_POLICIES) {

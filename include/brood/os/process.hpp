@@ -112,9 +112,19 @@ inline bool die_with_parent(pid_t parent) noexcept {
   return ::getppid() == parent;
 }
 
-/// The name in ps and top, at most 15 bytes.
-inline void name_process(const char* name) noexcept {
-  tried("prctl(PR_SET_NAME)", [&] { return ::prctl(PR_SET_NAME, name); });
+/// The name in ps and top, of which the kernel keeps 15 bytes: the end of a long `name` gives way to the suffix.
+inline void name_process(std::string_view name, std::string_view suffix = {}) noexcept {
+  std::array<char, 16> text{};
+  const std::size_t room = text.size() - 1;
+  suffix = suffix.substr(0, room);
+  if (name.size() > room - suffix.size()) {
+    std::size_t size = room - suffix.size();
+    while (size != 0 && (name[size] & 0xc0) == 0x80) --size;  // no half of a character
+    name = name.substr(0, size);
+  }
+  const auto end = std::copy(name.begin(), name.end(), text.begin());
+  std::copy(suffix.begin(), suffix.end(), end);
+  tried("prctl(PR_SET_NAME)", [&] { return ::prctl(PR_SET_NAME, text.data()); });
 }
 
 /// Sends a signal to a child that has not been reaped, so that its number can't be another's. False when refused.

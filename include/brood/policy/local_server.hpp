@@ -339,12 +339,10 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
   try {
     Writer body;
     write_code(body, reinterpret_cast<const void*>(&serve<P>));
+    body.text(options.name);
     body.raw(sent.view().data(), sent.size());
-    HandOverHeader header;
-    header.role = Role::server;
-    header.parent = ::getpid();
+    HandOverHeader header{.role = Role::server, .parent = ::getpid(), .identity = own_identity()};
     header.depth = process_depth;
-    header.identity = own_identity();
     const Fd own_pidfd = open_pidfd(::getpid());
     header.host_pidfd = own_pidfd ? 1 : 0;
     const Fd hand_over = make_hand_over(header, body.view());
@@ -386,7 +384,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
         if (!options.surroundings.enter()) ::_exit(exit_code_of_broken_worker);
         host_end.close();
         become_server(std::move(server_end), std::move(own_pidfd), host, options.snapshot, &P::start_worker,
-                      host_is_threaded);
+                      host_is_threaded, options.name);
       }
     }
     return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{},

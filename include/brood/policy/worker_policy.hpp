@@ -45,7 +45,7 @@ namespace brood {
 
 /// What a pool tells a policy about the workers it wants.
 struct LaunchOptions {
-  std::string name;                         ///< the pool's, for messages
+  std::string name;                         ///< the pool's, for messages and ps
   std::chrono::milliseconds start_timeout{30'000};
   bool capture_output = false;              ///< whether start() is to give WorkerEnds::output
   const void* snapshot = nullptr;           ///< a closure's state, for a policy that copies the host; else null

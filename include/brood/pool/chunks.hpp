@@ -13,6 +13,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -51,6 +52,7 @@ struct ItemOptions {
   std::size_t chunk_size = 0;
   int priority = 0;
   bool folds = false;  ///< Task::folds
+  std::source_location where{};  ///< Task::where
 };
 
 /// The chunks that are out, and where their results go. Results has grow_to, store, fail and, where `plain`, store_run: see
@@ -89,6 +91,7 @@ class ChunkFlight {
     chunk.task->retries = tries.left;
     chunk.task->deaths = tries.deaths;
     chunk.task->name = options.name;
+    chunk.task->where = options.where;
     chunk.task->payload = chunk.payload;
     chunk.task->kept = chunk.kept;
     results.grow_to(chunk.base + count);

@@ -42,6 +42,7 @@
 #include <brood/os/threads.hpp>
 #include <brood/pool/dispatcher_bounds.hpp>
 #include <brood/pool/driver_seat.hpp>
+#include <brood/pool/insight.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/policy_handle.hpp>
 #include <brood/pool/progress.hpp>
@@ -139,12 +140,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
  private:
   using Lock = std::unique_lock<std::mutex>;
-
-  /// Where workers are given tasks; null: free. At most worker_count(), once those have left that were too many.
-  struct Places {
-    std::vector<Slot*> slots;
-    std::size_t taken = 0;
-  };
 
   enum class Tag : std::uint8_t { bell, alarm, source, source_end, results, tasks, pidfd, output };
   static constexpr std::uint64_t tag(Tag kind, std::uint32_t index, std::uint64_t generation = 0) noexcept {
@@ -269,6 +264,17 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   void delay(const TaskPtr& task);
   void queue_due_retries();
 
+  // what people want to know: dispatcher_insight.hpp
+  void deliver(Lock& lock);
+  std::chrono::nanoseconds busy_time(Slot& slot, Clock::time_point now);
+  static std::string who(const Slot& slot);
+  static std::string doing(const Slot& slot);
+  std::uint32_t row_of(const Slot& slot);
+  void note_up(const Slot& slot) noexcept;
+  void note_end(const Slot& slot, ExitStatus status, bool told_to, const std::string& ran) noexcept;
+  void note_task(const Task& task, const std::optional<Failure>& failure, const Slot* slot) noexcept;
+  void note_server(LogLevel level, const char* event, const std::string& text) noexcept;
+
   // what the pool asks for: dispatcher_requests.hpp
   bool cancel_locked(const TaskPtr& task);
   bool cancel_unstarted_locked(const TaskPtr& task, const std::string& why);
@@ -357,6 +363,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::uint64_t workers_started_ = 0;
   std::uint64_t workers_died_ = 0;
   OomWatch oom_watch_;
+  Insight insight_;
 
   bool driving_ = false;
   unsigned followers_ = 0;  ///< threads that wait and do not drive

@@ -17,7 +17,8 @@ inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
       target_(options_.workers != 0 ? options_.workers : usable_cpus()),
       seed_(options_.seed ? *options_.seed : fresh_seed()),
       surroundings_(options_, policy_),
-      scratch_(std::make_unique_for_overwrite<std::byte[]>(scratch_size)) {
+      scratch_(std::make_unique_for_overwrite<std::byte[]>(scratch_size)),
+      insight_(options_.name, options_.log, options_.trace) {
   poller_.add(bell_.fd(), EPOLLIN, tag(Tag::bell, 0));
   if (!options_.helper_thread) poller_.add(alarm_.emplace().fd(), EPOLLIN, tag(Tag::alarm, 0));
 }
@@ -147,6 +148,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
 }
 
 inline void Dispatcher::run_callbacks(Lock& lock) {
+  if (insight_.pending()) deliver(lock);
   while (!callbacks_.empty()) {
     if (!policy_.runs_inline) hand_over();  // nothing waits for them to return
     std::vector<std::function<void()>> ready = std::exchange(callbacks_, {});
@@ -354,6 +356,9 @@ inline void Dispatcher::shut_down() {
       helper.join();
     }
   }
+  lock.lock();
+  deliver(lock);
+  insight_.close();
 }
 
 inline void Dispatcher::give_up() noexcept {

@@ -27,6 +27,14 @@ inline void Dispatcher::retire(Slot& slot) {
 /// Lets a worker go that has run its share of tasks, or is not needed any more. Its place is free at once: the next one starts
 /// while it leaves.
 inline void Dispatcher::recycle(Slot& slot) {
+  if (used_up(slot)) {
+    ++insight_.workers_recycled;
+    if (insight_.logs()) {
+      insight_.log(LogLevel::info, who(slot) + " is replaced, after " + std::to_string(slot.tasks_done) + " tasks: " +
+                                       (slot.full ? "it has more memory than PoolOptions::memory_per_worker"
+                                                  : "it has had its share (PoolOptions::tasks_per_worker, TaskOptions::limits)"));
+    }
+  }
   retire(slot);
   free_place(slot);
 }
@@ -156,6 +164,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
   if (slot.pidfd && !slot.gone) poller_.remove(slot.pidfd.get());
   if (options_.kill_tree && slot.pidfd) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);  // also without its server
   if (slot.doom != Doom::none && !slot.announced) --kills_due_;
+  insight_.count_ended(slot, Clock::now());
   Source* const source = find_source(slot.source);
   if (slot.seat == Seat::none) --leaving_;
   leave_seat(slot);
@@ -199,8 +208,10 @@ inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib)
 }
 
 inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
+  const std::string ran = insight_.logs() || insight_.trace() != nullptr ? doing(slot) : std::string();
   const bool started = settle(slot, status, peak_rss_kib);
   const bool told_to = slot.told_to_leave || slot.parted;
+  note_end(slot, status, told_to, ran);
   const bool says_nothing = started || slot.tasks_done != 0 || slot.abandoned || slot.doom == Doom::violated ||
                             slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";

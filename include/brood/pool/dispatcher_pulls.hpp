@@ -98,6 +98,7 @@ inline void Dispatcher::settle_pull(const std::shared_ptr<Pull>& pull) {
     case Pull::State::no_memory: return unreadable(*slot, "this process has no memory for it");
     case Pull::State::whole: break;
   }
+  slot->bytes_received += total_size(pull->message().blocks);
   answer_pull(*slot, StatusPage::Transfer::taken);
   const TaskPtr task = slot->assigned.front();
   if (task->landing) {

@@ -145,12 +145,26 @@ inline PoolStats Dispatcher::stats() {
   stats.preloads = preloads_;
   stats.seed = seed_;
   stats.capacity = target_;
-  each_slot([&](const Slot& slot) {
+  const auto now = Clock::now();
+  stats.bytes_sent = insight_.bytes_sent;
+  stats.bytes_received = insight_.bytes_received;
+  stats.worker_time = insight_.life;
+  stats.busy_time = insight_.busy;
+  std::vector<CallableName> callables;
+  each_slot([&](Slot& slot) {
+    stats.bytes_sent += slot.bytes_sent() + slot.lent_bytes;
+    stats.bytes_received += slot.bytes_received;
+    stats.worker_time += slot.life(now);
+    const std::chrono::nanoseconds busy = busy_time(slot, now);
+    stats.busy_time += busy;
     if (slot.pid == 0) return;
     WorkerStats worker;
     worker.pid = slot.pid;
     worker.index = number_of(slot);
     worker.tasks_done = slot.tasks_done;
+    worker.started = slot.born;
+    worker.busy = busy;
+    CallableName callable;
     switch (slot.state()) {
       case SlotState::starting: worker.state = WorkerState::starting; break;
       case SlotState::ready:
@@ -159,16 +173,24 @@ inline PoolStats Dispatcher::stats() {
       default: worker.state = WorkerState::stopping;
     }
     if (!slot.assigned.empty() && slot.has_started(*slot.assigned.front())) {
-      worker.task = slot.assigned.front()->id;
+      Task& task = *slot.assigned.front();
+      worker.task = task.id;
+      worker.since = slot.start_of(task);
+      slot.look_at_progress(task);
+      worker.progress = task.progress;
+      worker.items = task.items;
+      worker.items_done = slot.items_done_of(task);
+      callable = task.name;
       if (slot.state() == SlotState::starting) worker.state = WorkerState::busy;  // its hello is not read yet
       ++stats.running;
     }
     if (worker.state == WorkerState::spare) ++stats.spares;
-    stats.workers.push_back(worker);
+    stats.workers.push_back(std::move(worker));
+    callables.push_back(callable);
   });
-  std::sort(stats.workers.begin(), stats.workers.end(), [](const WorkerStats& one, const WorkerStats& other) {
-    return std::pair(one.index, one.pid) < std::pair(other.index, other.pid);
-  });
+  stats.workers_restarted = insight_.workers_restarted;
+  stats.workers_recycled = insight_.workers_recycled;
+  stats.servers_started = insight_.servers_started;
   stats.state = closing_ != Closing::open ? PoolState::closed : broken_ ? PoolState::broken : PoolState::running;
   if (broken_) stats.cause = text_of(broken_);
   stats.queued = outstanding_ - stats.running;
@@ -176,6 +198,13 @@ inline PoolStats Dispatcher::stats() {
   stats.failed = failed_;
   stats.workers_started = workers_started_;
   stats.workers_died = workers_died_;
+  lock.unlock();  // names are looked up in the program's symbols
+  for (std::size_t at = 0; at < callables.size(); ++at) {
+    if (stats.workers[at].task != 0) stats.workers[at].callable = callables[at].text();
+  }
+  std::sort(stats.workers.begin(), stats.workers.end(), [](const WorkerStats& one, const WorkerStats& other) {
+    return std::pair(one.index, one.pid) < std::pair(other.index, other.pid);
+  });
   return stats;
 }
 

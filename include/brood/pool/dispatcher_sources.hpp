@@ -112,6 +112,8 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         source->deadline = Clock::time_point::max();
         if (source->snapshot) break;
         count_preloads(*source);
+        ++insight_.servers_started;
+        note_server(LogLevel::info, "server ready", "the server (pid " + std::to_string(source->impl->server_pid()) + ") is ready");
         if (queue_.empty()) keep_spares(options_.spares);  // what they say can wait until somebody drives
         break;
       case SourceEvent::Kind::failed:
@@ -174,6 +176,7 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
   poller_.remove(source.impl->event_fd());
   if (source.impl->end_fd() >= 0) poller_.remove(source.impl->end_fd());
   source.cause = cause;
+  if (!source.stopping) note_server(LogLevel::warning, "server ended", text_of(cause));
   std::vector<Slot*> orphans;
   each_slot([&](Slot& slot) {
     if (slot.source == source.id) orphans.push_back(&slot);
@@ -228,6 +231,7 @@ inline void Dispatcher::supervise() {
 inline void Dispatcher::supervise_main() {
   const bool final = !policy_.relaunchable || launch_failures_ >= max_launch_failures;
   if (final && launch_failure_) {
+    if (!broken_) note_server(LogLevel::error, "broken", "the pool is broken: " + text_of(launch_failure_));
     broken_ = launch_failure_;
     if (policy_.relaunchable) launch_failures_ = max_launch_failures - 1;
     return fail_queue(queue_, policy_.relaunchable ? told_as_broken(launch_failure_) : launch_failure_);

@@ -95,6 +95,8 @@ inline void Dispatcher::take_seat(Slot& slot, Seat seat, std::uint32_t place) {
     Places& places = places_[slot.snapshot ? 1 : 0];
     places.slots[place] = &slot;
     ++places.taken;
+    if (place < places.ever && !slot.snapshot) ++insight_.workers_restarted;
+    places.ever = std::max<std::size_t>(places.ever, place + std::size_t{1});
   }
   slot.was_spare = slot.was_spare || seat == Seat::spare;
   slot.seat = seat;
@@ -311,6 +313,7 @@ inline void Dispatcher::start_failed(Source& source, Seat seat, const std::excep
     retry_at_ = {};
     return fail_queue(source.queue, cause);
   }
+  if (!broken_) note_server(LogLevel::error, "broken", "the pool is broken: " + text_of(cause));
   broken_ = cause;  // start_failures_ stays: later work has one try
   fail_queue(queue_, told_as_broken(cause));
 }

@@ -50,6 +50,7 @@ inline void Dispatcher::accept(const TaskPtr& task) noexcept {
   task->id = next_task_++;
   if (task->items == 0) task->call = next_call_++;
   task->charged = size_of_call(*task);
+  if (insight_.trace() != nullptr) task->queued_at = Clock::now();
   pending_bytes_ += task->charged;
   ++outstanding_;
 }
@@ -94,6 +95,7 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
 inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   InlineAnswer answer;
   std::optional<Failure> failure;
+  const auto started = insight_.trace() != nullptr ? Clock::now() : Clock::time_point();
   try {
     answer = call_inline(*task, state, seed_, options_.max_message_bytes);
     if (!answer.failure.empty()) {
@@ -107,6 +109,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
     failure = make_failure(FailureKind::serialization, *task, error.what());
   }
   Lock lock(mutex_);
+  if (insight_.trace() != nullptr) task->run_ns = static_cast<std::uint64_t>((Clock::now() - started).count());
   task->progress = answer.progress;
   task->results = std::move(answer.results);
   task->received = std::move(answer.received);
@@ -120,6 +123,9 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
   assert(task->state != Task::State::resolved);
   if (task->state == Task::State::resolved) return;
   callbacks_.reserve(callbacks_.size() + task->callbacks.size());  // nothing behind it throws
+  if (insight_.trace() != nullptr) {
+    note_task(*task, failure, task->state == Task::State::assigned ? slots_[task->slot].get() : nullptr);
+  }
   task->state = Task::State::resolved;
   ++resolutions_;
   task->failure = std::move(failure);
@@ -238,6 +244,10 @@ inline std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, 
 inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
   take_output(slot, *task);
   slot.look_at_progress(*task);
+  if (slot.has_started(*task)) {
+    const auto ran = std::max(Clock::now() - slot.start_of(*task), Clock::duration(0));
+    slot.count_busy(static_cast<std::uint64_t>(ran.count()));
+  }
   if (task->items != 0) {
     salvage_items(slot, *task);
     const std::uint64_t started = slot.ends.status.page().halt_items();
@@ -300,6 +310,7 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
 /// A single call whose worker died is run again. Nothing of the try that failed may reach into the next.
 inline void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
+  if (insight_.trace() != nullptr) note_task(*task, task->failure, slots_[task->slot].get());
   task->failure.reset();
   task->results.clear();
   task->received.clear();

@@ -119,11 +119,12 @@ struct Dispatcher::FrameHandler {
         source->useful = true;
         if (!source->snapshot) {  // a copy for one call says nothing about the pool's own workers
           dispatcher.launch_failures_ = 0;
-          dispatcher.broken_ = nullptr;
+          if (std::exchange(dispatcher.broken_, nullptr)) dispatcher.note_server(LogLevel::info, "mended", "workers come up again");
         }
       }
       if (!slot.announced) ++dispatcher.workers_started_;  // its result pipe was faster than its server
       if (slot.pid == 0) slot.pid = static_cast<pid_t>(frame.header.number);  // shown only; signals need the pidfd
+      dispatcher.note_up(slot);
       if (slot.state() != SlotState::starting) return;  // too late, or it was told to leave meanwhile
       slot.move_to(SlotState::ready);
       // its end is seen by its pidfd, which its server has yet to send: that is waited for in bounded time, too
@@ -234,6 +235,7 @@ inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::opti
   const TaskPtr task = slot.assigned.front();
   remove_assigned(slot, 0);
   ++slot.tasks_done;
+  slot.count_busy(run_ns);
   slot.give_back(task->number);
   slot.end_passage();
   start_failures_ = 0;

@@ -57,7 +57,7 @@ class Map {
       : work_(work),
         range_(range),
         flight_(dispatcher, {name_of<F>(work.f), timeout_of(*dispatcher, options.timeout), options.retries, options.chunk_size,
-                             options.priority, Work::folds}),
+                             options.priority, Work::folds, options.where}),
         progress_(*dispatcher, std::move(options.progress)) {
     if constexpr (!std::is_void_v<Result>) require_serializable<Result>();
     if constexpr (!closure) RequireTuple<Arguments>::check();

@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <vector>
 
 #include <brood/core/limits.hpp>
+#include <brood/pool/log.hpp>
 #include <brood/pool/progress.hpp>
 #include <brood/worker/hook.hpp>
 
@@ -89,8 +91,21 @@ struct PoolOptions {
   /// Whether the pool may start a thread of its own, which drives it while work is outstanding and nobody waits. Without it
   /// nobody does: a loop of yours is to call Pool::poll when Pool::descriptor is readable. Whoever waits drives in any case.
   bool helper_thread = true;
-  /// The name of the workers in ps and top, and of the pool in messages.
-  std::string name = "brood-worker";
+  /// The name of the pool in messages, and in ps and top: workers are name-0, name-1, ..., the server is name-srv. Those show
+  /// 15 bytes, so the end of a long name is left out there.
+  std::string name = "brood";
+  /// Is told what happens, one short line of text for each event: a server that is ready or has ended, a worker that is up, was
+  /// replaced or died, with the cause, a pool that is broken. The library prints nothing itself. Called one event at a time,
+  /// in order, without any lock, by the thread that does the pool's work just then; it may call anything but must not wait for
+  /// a task. What it throws is lost.
+  LogHook log = nullptr;
+  /// Where a trace goes: a file in the Chrome trace event format, which https://ui.perfetto.dev opens: for each worker a row
+  /// with its start, its tasks and its death, and the times in the queue. The host writes it as things happen, so that a
+  /// worker's crash loses nothing, and a file that a crash of the host leaves is good, too. When another pool writes that file,
+  /// or this process has written it before, trace.json becomes trace.2.json and so on. A file that can't be written is said to
+  /// `log`, and fails nothing. Empty: the environment variable BROOD_TRACE says where, as it is when the pool is made; when
+  /// that is not set either there is none. A traced task costs some microseconds.
+  std::string trace{};
 };
 
 /// How one task is run: pool.submit({.timeout = 2s}, f, args...).
@@ -110,6 +125,9 @@ struct TaskOptions {
   /// worker runs no other task after this one and is replaced: that costs a start. A worker that can't take a limit on
   /// fails this task alone, as LaunchError. InlinePolicy takes none on.
   Limits limits{};
+  /// Where the call was made, for messages: "submitted at main.cpp:42". The default is the line where these options are written,
+  /// as in pool.submit({.timeout = 2s}, ...); options that are kept in a variable name the line where that was made.
+  std::source_location where = std::source_location::current();
 };
 
 /// How Pool::map and Pool::try_map work.
@@ -125,6 +143,10 @@ struct MapOptions {
   /// Is told how far the call has come: {.progress = brood::progress_line("resizing")} of <brood/progress.hpp>, or a
   /// function of your own. See ProgressCallback.
   ProgressCallback progress = nullptr;
+  /// Where the call was made, for messages: "submitted at main.cpp:42". The default is the line where these options are written,
+  /// as in pool.map(f, items, {.timeout = 2s}). Without any, it is the line of the
+  /// call; options that are kept in a variable name the line where that was made.
+  std::source_location where = std::source_location::current();
 };
 
 /// How Pool::stream and its like work.

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <memory>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -58,6 +60,13 @@ std::shared_ptr<Dispatcher> make_dispatcher(PoolOptions options, Policy policy, 
   }
 }
 
+/// The options with what the environment says.
+inline PoolOptions with_environment(PoolOptions options) {
+  const char* const trace = secure_getenv("BROOD_TRACE");
+  if (options.trace.empty() && trace != nullptr) options.trace = trace;
+  return options;
+}
+
 }  // namespace detail
 
 /// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
@@ -79,7 +88,7 @@ class Pool {
   /// Throws HostIsThreaded (ForkPolicy), InitMissing, PreloadError, ImageMismatch, LaunchError, and std::invalid_argument
   /// for an option that makes no sense.
   explicit Pool(PoolOptions options = {}, Policy policy = {})
-      : dispatcher_(detail::make_dispatcher(std::move(options), std::move(policy), !RunsInline<Policy>)),
+      : dispatcher_(detail::make_dispatcher(detail::with_environment(std::move(options)), std::move(policy), !RunsInline<Policy>)),
         exceptions_(std::uncaught_exceptions()) {}
 
   Pool(const Pool&) = delete;
@@ -112,11 +121,40 @@ class Pool {
   /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under
   /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
   /// parameter types and serialized before submit returns. Throws PoolClosed, QueueFull, MessageTooLarge,
-  /// SerializationError, and what a serializer throws. Options that make no sense are a std::invalid_argument.
-  template <class F, class... Args>
+  /// SerializationError, which names the argument, and what a serializer throws. Options that make no sense are a
+  /// std::invalid_argument. Failures say where a call of up to four arguments was submitted; one with more says so when it has
+  /// options.
+  template <class F>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
-  auto submit(F&& f, Args&&... args) {
-    return submit(TaskOptions{}, std::forward<F>(f), std::forward<Args>(args)...);
+  auto submit(F&& f, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f));
+  }
+  template <class F, class A>
+    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  auto submit(F&& f, A&& a, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a));
+  }
+  template <class F, class A, class B>
+    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  auto submit(F&& f, A&& a, B&& b, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
+  }
+  template <class F, class A, class B, class C>
+    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  auto submit(F&& f, A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
+  }
+  template <class F, class A, class B, class C, class D>
+    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
+                  std::forward<D>(d));
+  }
+  template <class F, class A, class B, class C, class D, class E, class... More>
+    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, More&&... more) {
+    return submit(TaskOptions{.where = {}}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
+                  std::forward<D>(d), std::forward<E>(e), std::forward<More>(more)...);
   }
 
   /// The same with options: submit({.timeout = 2s, .retries = 1}, f, args...).
@@ -137,7 +175,8 @@ class Pool {
   template <class Destination, class F, class... Args>
     requires(!std::same_as<std::remove_cvref_t<Destination>, TaskOptions>)
   Future<std::size_t> submit_into(Destination&& destination, F&& f, Args&&... args) {
-    return submit_into(TaskOptions{}, std::forward<Destination>(destination), std::forward<F>(f), std::forward<Args>(args)...);
+    return submit_into(TaskOptions{.where = {}}, std::forward<Destination>(destination), std::forward<F>(f),
+                       std::forward<Args>(args)...);
   }
 
   /// The same with options: submit_into({.timeout = 2s}, destination, f, args...).
@@ -310,7 +349,7 @@ auto async(F&& f, Args&&... args) {
   options.workers = 1;
   constexpr bool closure = !detail::PortableCallable<std::decay_t<F>> && CopiesHost<Policy>;
   auto dispatcher = detail::make_dispatcher(std::move(options), Policy{}, !RunsInline<Policy> && !closure);
-  auto future = detail::submit_under<Policy>(dispatcher, TaskOptions{}, std::forward<F>(f), std::forward<Args>(args)...);
+  auto future = detail::submit_under<Policy>(dispatcher, TaskOptions{.where = {}}, std::forward<F>(f), std::forward<Args>(args)...);
   if constexpr (!RunsInline<Policy>) dispatcher->shut_down_when_idle();
   return future;
 }

@@ -114,6 +114,10 @@ class Slot {
   std::uint64_t last_number = 0;  ///< that one's, as it was sent
   bool parted = false;      ///< it has answered that one, and leaves by itself
   std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
+  Clock::time_point born{};  ///< when it was asked for
+  std::uint64_t busy_ns = 0;  ///< of tasks that it has run, by its own account
+  std::uint64_t lent_bytes = 0;      ///< that it was to read from our memory
+  std::uint64_t bytes_received = 0;  ///< read from its memory, too
   Clock::time_point deadline = Clock::time_point::max();  ///< of its start, or of its leaving
   Clock::time_point idle_until = Clock::time_point::max();  ///< when to look whether it has been idle for too long
   Clock::time_point idle_since{};
@@ -137,6 +141,7 @@ class Slot {
     source = from;
     ends = std::move(fresh);
     deadline = until;
+    born = Clock::now();
   }
 
   /// Forgets the worker that has ended.
@@ -161,7 +166,7 @@ class Slot {
     receiving = true;
     full = last_given = parted = surplus = false;
     last_number = 0;
-    cpu_ms = 0;
+    cpu_ms = busy_ns = lent_bytes = bytes_received = 0;
     doom = Doom::none;
     looks = looks_at_unstarted = 0;
     unstarted = {};
@@ -213,6 +218,7 @@ class Slot {
     if (listed) {
       header.flags |= FrameHeader::listed;
       lent_.emplace_back(task->number, task->attachment);
+      lent_bytes += task->attachment->size;
     }
     outbox_.back() = outgoing(header, task->payload, task->attachment, {task->call, task->first_item});
   }
@@ -242,9 +248,24 @@ class Slot {
 
   bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }
 
+  void count_busy(std::uint64_t ns) noexcept { busy_ns = ns > ~busy_ns ? ~std::uint64_t{0} : busy_ns + ns; }
+  std::chrono::nanoseconds life(Clock::time_point now) const noexcept { return now - born; }
+  /// What of its life it has spent on tasks that are done.
+  std::chrono::nanoseconds busy_time(Clock::time_point now) const noexcept {
+    return std::min(life(now), std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(busy_ns, ~std::uint64_t{0} >> 1))));
+  }
+
   /// Sees how far a task has come that it runs, or has run last.
   void look_at_progress(Task& task) const noexcept {
     if (const auto told = ends.status.page().progress.of(task.number)) task.progress = *told;
+  }
+
+  /// How many items of a chunk have results, those that the worker has yet to send among them.
+  std::uint64_t items_done_of(const Task& task) const noexcept {
+    const StatusPage& page = ends.status.page();
+    const std::uint64_t finished = page.items_done.load(std::memory_order_acquire) >> 32;
+    if (page.progress.number.load(std::memory_order_acquire) != task.number) return task.items_done;
+    return std::clamp<std::uint64_t>(finished, task.items_done, std::max(task.items, task.items_done));
   }
 
   /// When a task that runs, or the item of it that runs, has started. The worker is believed once, in a chunk once for each
@@ -340,6 +361,7 @@ class Slot {
       const Moved moved = read_some(ends.results.get(), target);
       if (moved.blocked) return false;
       if (moved.ended) return true;
+      bytes_received += moved.bytes;
       if (direct.empty()) {
         reader_.feed(scratch.first(moved.bytes), handler);
       } else {

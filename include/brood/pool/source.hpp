@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <vector>
 
 #include <brood/policy/worker_policy.hpp>
+#include <brood/pool/slot.hpp>
 #include <brood/pool/task_queue.hpp>
 
 namespace brood::detail {
@@ -28,6 +30,13 @@ struct Source {
   bool useful = false;        ///< one of its workers has come up
   std::size_t live = 0;       ///< slots that one of its workers fills
   std::size_t outstanding = 0;
+};
+
+/// Where workers are given tasks; null: free. At most worker_count(), once those have left that were too many.
+struct Places {
+  std::vector<Slot*> slots;
+  std::size_t taken = 0;
+  std::size_t ever = 0;  ///< those that somebody has had
 };
 
 }  // namespace brood::detail

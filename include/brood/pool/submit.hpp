@@ -72,8 +72,8 @@ struct WriteArguments<std::tuple<T...>> {
     (write_argument<T>(out, std::forward<A>(args)), ...);
   }
   template <class... A>
-  static void with_large(Writer& out, AttachmentWriter& large, A&&... args) {
-    (write_argument<T>(out, large, std::forward<A>(args)), ...);
+  static void with_large(Writer& out, AttachmentWriter& large, std::size_t& number, A&&... args) {
+    ((++number, write_argument<T>(out, large, std::forward<A>(args))), ...);
   }
 };
 
@@ -111,6 +111,11 @@ constexpr void require_callable() {
 
 inline void require_function(const void* f) {
   if (f == nullptr) throw SerializationError("a task can't be a null function pointer");
+}
+
+/// Argument `number`, from 1 on, could not be written.
+[[noreturn]] inline void refuse_argument(std::size_t number, const CallableName& name, const SerializationError& error) {
+  throw SerializationError("argument " + std::to_string(number) + " of " + name.text() + ": " + error.what());
 }
 
 /// Empty when a call of that size is not.
@@ -166,6 +171,7 @@ void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
   task->timeout = timeout_of(*dispatcher, options.timeout);
   task->retries = options.retries;
   task->priority = options.priority;
+  task->where = options.where;
   AttachmentWriter large;
   Writer out = Writer::of_call();
   out.bytes().reserve(usual_call);
@@ -179,7 +185,12 @@ void submit_call(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
     out.raw(code_of<&run_call<F, Arguments, Result>>());
     if (task->landing) out.number(task->landing->room);
     write_callable<F>(out, f);
-    WriteArguments<Arguments>::with_large(out, large, std::forward<Args>(args)...);
+    std::size_t argument = 0;
+    try {
+      WriteArguments<Arguments>::with_large(out, large, argument, std::forward<Args>(args)...);
+    } catch (const SerializationError& error) {
+      refuse_argument(argument, task->name, error);
+    }
     task->attachment = large.complete();
     task->kept = out.take_kept();
     const bool passes = descriptors_of(task->kept) != nullptr;

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -101,9 +102,11 @@ struct Task {
   std::uint64_t number = 0;      ///< its claim number there
   std::uint32_t source = 0;      ///< whose workers can run it
   CallableName name;
+  std::source_location where{};  ///< of the call; line 0: not known
   std::shared_ptr<const Bytes> payload;  ///< what the worker is to be told; let go of when the task is resolved
   std::shared_ptr<const void> kept;      ///< what the payload names; let go of at the same time
   std::uint64_t run_ns = 0;
+  std::chrono::steady_clock::time_point queued_at{};  ///< where a trace wants to know
   std::uint64_t charged = 0;  ///< bytes that count as pending
   bool delayed = false;       ///< it waits for its next try
   ResultParts results;
@@ -135,11 +138,19 @@ struct Task {
     return known;
   }
 
-  /// "task 7 (score)"
-  std::string text() const { return "task " + std::to_string(id) + " (" + name.text() + ")"; }
+  /// "task 7 (score)", or "task 7 (score, submitted at main.cpp:42)"
+  std::string text() const { return "task " + std::to_string(id) + " (" + name.text() + submitted() + ")"; }
+  std::string submitted() const;
   /// "task 7 (score), item 2", with the index in the range
   std::string text(std::uint64_t item) const { return text() + ", item " + std::to_string(item); }
 };
+
+inline std::string Task::submitted() const {
+  std::string_view file = where.file_name();
+  if (where.line() == 0 || file.find("/brood/pool/") != std::string_view::npos) return {};  // our own line says nothing
+  file.remove_prefix(file.rfind('/') + 1);
+  return ", submitted at " + std::string(file) + ":" + std::to_string(where.line());
+}
 
 inline void drop_pull(Task& task) noexcept;  // dispatcher_pulls.hpp
 

@@ -75,6 +75,7 @@ struct StatusPage {
   static constexpr std::size_t mapping_size = log_offset + log_capacity;
 
   static constexpr std::uint64_t halted_bit = std::uint64_t{1} << 63;
+  static constexpr unsigned start_shift = 6;
   static constexpr std::uint64_t in_start_hook = ~std::uint64_t{0};
 
   enum class Transfer : std::uint32_t { idle = 0, offered = 1, taken = 2, refused = 3 };
@@ -97,6 +98,8 @@ struct StatusPage {
   std::atomic<std::uint64_t> post_secret{0};    ///< what the host says first
   std::atomic<std::int32_t> post_end{-1};       ///< one end of a pair of the worker's, for the host to take
   alignas(64) std::array<std::atomic<std::uint64_t>, claim_count> claims{};
+  /// When the tasks with these claims have started: the lower bits of the time in units of 64 ns.
+  std::array<std::atomic<std::uint32_t>, claim_count> starts{};
 
   static constexpr std::uint64_t claim_word(std::uint64_t number, Claim claim) noexcept {
     return number << 2 | static_cast<std::uint64_t>(claim);
@@ -104,6 +107,20 @@ struct StatusPage {
 
   void offer(std::uint64_t number) noexcept {
     claims[number % claim_count].store(claim_word(number, Claim::offered), std::memory_order_release);
+  }
+  /// Before that task is claimed, at the time of its start.
+  void begin(std::uint64_t number, std::uint64_t ns) noexcept {
+    items_started.store(0, std::memory_order_relaxed);
+    items_done.store(0, std::memory_order_relaxed);
+    progress.clear();
+    started_ns.store(ns, std::memory_order_relaxed);
+    starts[number % claim_count].store(static_cast<std::uint32_t>(ns >> start_shift), std::memory_order_relaxed);
+  }
+  /// The time of a start, in ns, of which `guess` is less than two minutes off.
+  std::uint64_t start_near(std::uint64_t number, std::uint64_t guess) const noexcept {
+    const std::uint32_t told = starts[number % claim_count].load(std::memory_order_relaxed);
+    const std::uint64_t about = guess >> start_shift;
+    return (about + static_cast<std::uint64_t>(static_cast<std::int32_t>(told - static_cast<std::uint32_t>(about)))) << start_shift;
   }
   bool claim(std::uint64_t number) noexcept { return move(number, Claim::claimed); }
   bool revoke(std::uint64_t number) noexcept { return move(number, Claim::revoked); }

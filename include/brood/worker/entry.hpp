@@ -79,6 +79,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
     Fd(hand_over_fd).reset();
     Reader in(hand_over.body.view());
     const auto server_main = reinterpret_cast<ServerMain>(read_code(in));
+    name_process(in.text(), server_suffix);
     ModuleTable::instance().refresh();
     server_main(server, in);
   } catch (const ImageMismatch& error) {

@@ -251,14 +251,17 @@ class ServerLoop {
   bool stopping_ = false;
 };
 
+/// A server's name in ps is its pool's with this behind it.
+inline constexpr std::string_view server_suffix = "-srv";
+
 /// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
 [[noreturn]] inline void become_server(ControlSocket control, Fd host_pidfd, pid_t host, const void* snapshot,
-                                       StartWorker start, bool host_is_threaded) {
+                                       StartWorker start, bool host_is_threaded, std::string_view pool) {
   take_role(ProcessRole::server);
   const LeaveAtEnd end;
   if (host_is_threaded) flushes_all_streams = false;
   reset_dispositions();
-  name_process("brood-server");
+  name_process(pool, server_suffix);
   helper_threads.store(0);
   thread_context = nullptr;
   process_context = nullptr;

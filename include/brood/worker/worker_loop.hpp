@@ -122,7 +122,7 @@ class WorkerLoop {
       context_.index = frame.header.first;
       context_.max_result_bytes = setup.max_message_bytes;
       context_.random.begin(setup.seed);
-      name_process(setup.name.c_str());
+      name_process(name_ = setup.name, "-" + std::to_string(context_.index));
       if (setup.discards_output) output_ = open_null_output();
       if (output_) redirect_output(output_);
       output_.reset();
@@ -231,10 +231,7 @@ class WorkerLoop {
     if (listed && !host_.readable()) leave(0);  // a task has given up the right to: not started, it runs in another worker
     StatusPage& page = status_.page();
     const std::uint64_t started = monotonic_ns();
-    page.items_started.store(0, std::memory_order_relaxed);
-    page.items_done.store(0, std::memory_order_relaxed);
-    page.progress.clear();
-    page.started_ns.store(started, std::memory_order_relaxed);
+    page.begin(task.number, started);
     if (!page.claim(task.number)) {
       if (page.was_taken_back(task.number)) return;
       leave(exit_code_of_broken_worker);  // a task has written over the page, and nobody would answer for this one
@@ -242,7 +239,7 @@ class WorkerLoop {
     page.progress.number.store(task.number, std::memory_order_release);
     page.task.store(task.task, std::memory_order_release);
     ItemLog log(page, results_.get(), identity_, task, own_, memory_);
-    context_.index = task.first;
+    if (std::exchange(context_.index, task.first) != task.first) name_process(name_, "-" + std::to_string(task.first));
     context_.task = task.task;
     context_.items = &log;
     Writer out;
@@ -336,6 +333,7 @@ class WorkerLoop {
   StatusMapping status_;
   pid_t pid_;
   OwnProcess own_;
+  std::string name_;  ///< the pool's
   TaskContext context_;
   FrameReader reader_;
   MemoryWatch memory_;
