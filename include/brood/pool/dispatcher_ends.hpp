@@ -17,7 +17,7 @@ inline void Dispatcher::retire(Slot& slot) {
   slot.move_to(SlotState::retiring);
   slot.told_to_leave = true;
   set_timer(slot, &Slot::deadline, time_after(options_.stop_grace));
-  if (slot.parted) return;
+  if (slot.parted && !options_.on_worker_stop) return;  // its hook waits for the word: what that prints is not its last task's
   FrameHeader header;
   header.type = FrameType::stop;
   slot.post(header, nullptr);

@@ -273,7 +273,7 @@ class WorkerLoop {
     frame.payload = Bytes();
     page.task.store(0, std::memory_order_release);
     if ((task.flags & FrameHeader::parting) == 0) return;
-    stopped_ = true;
+    stopped_ = stop_hook_.empty();  // else the host says when
     tried("sched_yield", [] { return ::sched_yield(); });  // a host on this CPU reads the answer before we end, which takes longer
   }
 
