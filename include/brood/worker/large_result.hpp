@@ -63,7 +63,7 @@ class LargeResult final : public ResultSender {
 
  private:
   /// From the first byte on nobody else answers for the task: where that can't be done the worker ends.
-  void write(std::span<const std::byte> bytes) noexcept {
+  void write(std::span<const std::byte> bytes) {
     try {
       if (write_all(results_, bytes)) return;
     } catch (const std::exception&) {  // the task has taken the right to read its result from itself
