@@ -22,7 +22,7 @@
 #include <brood/os/terminal.hpp>
 #include <brood/pool/progress.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// Columns that a text takes, one for each code point.

@@ -18,10 +18,12 @@ not_wrapped="getpid getppid sched_yield sysconf _exit on_exit __cxa_at_quick_exi
   posix_spawn_file_actions_adddup2 posix_spawn_file_actions_addclosefrom_np
   posix_spawn_file_actions_addfchdir_np"
 
+version=v$(sed -n 's/.*version_m[a-z]* = \([0-9]*\);.*/\1/p' core/version.hpp | paste -s -d _)
+
 find . -name '*.hpp' | sed 's|^\./||' | LC_ALL=C sort | {
 status=0
 while read -r header; do
-  awk -v header="$header" -v not_wrapped="$(echo $not_wrapped)" -v internal_headers="$(grep -rlx --include='*.hpp' '// internal' . | sed 's|^\./||' | tr '\n' ' ')" '
+  awk -v header="$header" -v version="$version" -v not_wrapped="$(echo $not_wrapped)" -v internal_headers="$(grep -rlx --include='*.hpp' '// internal' . | sed 's|^\./||' | tr '\n' ' ')" '
     function violation(text) {
       printf "%s:%d: %s\n", header, NR, text
       bad = 1
@@ -46,8 +48,12 @@ while read -r header; do
     NR == 1 && $0 != "// SPDX-License-Identifier: MIT" { violation("the first line is not // SPDX-License-Identifier: MIT") }
     NR == 401 { violation("more than 400 lines") }
     $0 == "#pragma once" { once = 1 }
-    /^namespace brood( |::[a-ce-z]|$)/ { public_names = 1 }
-    /^namespace brood::detail/ { detail_names = 1 }
+    # every name of ours is in the inline namespace of its version
+    /^namespace brood( |:|$)/ {
+      if (index($0, "namespace brood::inline " version) != 1) violation("a namespace is opened without ::inline " version)
+      if (index($0, version "::detail") > 0) detail_names = 1
+      else public_names = 1
+    }
 
     /^[ \t]*#[ \t]*define/ {
       if (header != "core/config.hpp") violation("macros are defined in core/config.hpp only")

@@ -9,7 +9,7 @@
 #include <span>
 #include <utility>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A growing array of bytes. Unlike std::vector it neither zeroes what it is about to receive nor copies large blocks
 /// to grow: realloc(3) moves their pages.

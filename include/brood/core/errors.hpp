@@ -12,7 +12,7 @@
 
 #include <brood/core/exit_status.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// The number of a task in its pool: 1, 2, 3, ... ; 0 is no task.
 using TaskId = std::uint64_t;

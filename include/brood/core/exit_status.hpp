@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// How a process ended: it exited with a code, a signal ended it, or that is unknown: another part of the program reaped
 /// it, the process that was to report it died too, or none ended at all.

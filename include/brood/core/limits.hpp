@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// What a worker, or one task, may use. What is not set stays as the server has it. Processes that a task starts inherit
 /// all of it; CPU time counts anew in each. A bound on accidents, not a sandbox.

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 using PhiloxCounter = std::array<std::uint64_t, 4>;

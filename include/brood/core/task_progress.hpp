@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// How far a task has come, by its own account: the numbers of its last this_task::progress(done, total).
 struct TaskProgress {

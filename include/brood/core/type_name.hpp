@@ -4,18 +4,45 @@
 
 #include <cxxabi.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 // internal: taken apart below; its own spelling is the only portable way to a name without RTTI
 template <class T>
 constexpr std::string_view pretty_function() noexcept {
   return __PRETTY_FUNCTION__;
 }
+
+/// What stands in brood's own names and is nobody's business.
+inline constexpr std::string_view version_namespace = "brood::v0_1::";
+inline constexpr std::size_t size_of_brood = 7;  ///< of what is left of it
+
+/// The name of a type of brood's without that.
+template <class T, std::size_t MaxSize>
+struct WithoutVersion {
+  struct Text {
+    std::array<char, MaxSize> text{};
+    std::size_t size = 0;
+  };
+  static constexpr Text value = [] {
+    Text result;
+    std::string_view name = pretty_function<T>();
+    name = name.substr(name.find("T = ") + 4, MaxSize);
+    while (!name.empty()) {
+      const bool versioned = name.starts_with(version_namespace);
+      const std::size_t kept = versioned ? size_of_brood : 1;
+      for (std::size_t i = 0; i != kept; ++i) result.text[result.size++] = name[i];
+      name.remove_prefix(versioned ? version_namespace.size() : 1);
+    }
+    return result;
+  }();
+};
 
 /// The name of T as the compiler spells it, for messages. The same type has the same name in every image that was
 /// built by the same compiler. Complexity: constant, no allocation.
@@ -25,7 +52,12 @@ constexpr std::string_view type_name() noexcept {
   constexpr std::size_t start = text.find("T = ") + 4;
   constexpr std::size_t semicolon = text.find("; std::string_view", start);  // GCC appends the alias' meaning
   constexpr std::size_t end = semicolon == std::string_view::npos ? text.rfind(']') : semicolon;
-  return text.substr(start, end - start);
+  constexpr std::string_view name = text.substr(start, end - start);
+  if constexpr (name.find(version_namespace) == std::string_view::npos) {
+    return name;
+  } else {
+    return {WithoutVersion<T, name.size()>::value.text.data(), WithoutVersion<T, name.size()>::value.size};
+  }
 }
 
 /// Tells types with the same name apart that are local to their source files. Other types may have several keys, one in
@@ -48,7 +80,12 @@ constexpr bool is_local_name(std::string_view name) noexcept {
 inline std::string demangled(const char* mangled) {
   int status = 0;
   std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free);
-  return status == 0 && text ? std::string(text.get()) : std::string(mangled);
+  if (status != 0 || !text) return mangled;
+  std::string name(text.get());
+  for (std::size_t at = 0; (at = name.find(version_namespace, at)) != std::string::npos; at += size_of_brood) {
+    name.replace(at, version_namespace.size(), "brood::");
+  }
+  return name;
 }
 
 /// A type's or a function's name for messages, whichever compiler it comes from: std::string is called that, the ABI's

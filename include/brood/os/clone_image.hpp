@@ -19,7 +19,7 @@
 
 #include <brood/os/signals.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a child by clone_image is to become. It runs in the memory of its parent, which waits for it meanwhile.
 struct CloneStart {

@@ -11,7 +11,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A packet received over a control socket.
 struct Packet {

@@ -12,7 +12,7 @@
 
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The CPU quota of this process' control group, rounded up; 0 when there is none. Version 2 has "max 100000" or
 /// "150000 100000" (quota and period in µs) in one file, version 1 has two files.

@@ -23,7 +23,7 @@
 #include <brood/os/mapping.hpp>
 #include <brood/os/module.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 struct CrashRecord {
   static constexpr std::size_t max_frames = 64;

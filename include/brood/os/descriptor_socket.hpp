@@ -25,7 +25,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The most that one message can have.
 inline constexpr std::size_t max_descriptors = 4096;

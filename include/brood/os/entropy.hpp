@@ -12,7 +12,7 @@
 #include <brood/core/random_engine.hpp>
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A number that nobody could have told before: the kernel's; where it gives none (a filter of system calls, no entropy yet),
 /// one from clock, process and place in memory, which differs in each process and each call all the same.

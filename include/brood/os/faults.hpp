@@ -21,7 +21,7 @@
 #include <cstdlib>
 #include <cstring>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 enum class FaultAction : std::uint32_t { none, fail, kill, stop, sleep };
 

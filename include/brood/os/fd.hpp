@@ -13,7 +13,7 @@
 
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Which descriptors of this process belong to the library. A forked child closes them: it must not keep the pipes of
 /// other pools open. Lock-free, so that the child of a threaded process may read it. Descriptors past the end are not

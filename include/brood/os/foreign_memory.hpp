@@ -21,7 +21,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Reads all of `target` from an address in another process, in one copy. Returns 0 or an errno: ESRCH when there is no such
 /// process, EFAULT when the address is not its, EPERM where Yama, seccomp or a container forbids it, ENOSYS in an old kernel.

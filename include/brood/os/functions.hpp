@@ -20,7 +20,7 @@
 #include <brood/os/fd.hpp>
 #include <brood/os/module.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Which function of a module holds an offset.
 struct FunctionAt {

@@ -9,7 +9,7 @@
 
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Asks for huge pages in fresh memory that is about to be filled to its end: it is what most of the time of a large copy goes
 /// into, page by page. Only pages that the data covers whole are meant, so no memory is used beside the data. Nothing is done

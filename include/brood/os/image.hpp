@@ -19,7 +19,7 @@
 #include <brood/os/signals.hpp>
 #include <brood/os/surroundings.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Where the first descriptor of a hand-over lands in an exec'ed child; the next follow. Everything behind the last is
 /// closed there.

@@ -27,7 +27,7 @@
 #include <brood/core/limits.hpp>
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a worker was told to take on and could not.
 class NotTakenOn : public std::runtime_error {

@@ -15,7 +15,7 @@
 #include <brood/os/fd.hpp>
 #include <brood/os/pipe.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Maps a file. Null when that fails, with errno.
 inline void* map_memory(std::size_t size, int protection, int flags, int fd) noexcept {

@@ -15,7 +15,7 @@
 
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The beginning of a small file under /proc or /sys; empty when it can't be read. Throws nothing of the kernel's.
 inline std::string read_small_file(const std::string& path) {

@@ -23,7 +23,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Who a module is: its build id, or, where the linker wrote none, its file's device, inode, size and time of change.
 struct ModuleIdentity {

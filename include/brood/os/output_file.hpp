@@ -14,7 +14,7 @@
 #include <brood/os/fd.hpp>
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Opens the file and empties it; makes it where there is none. Nothing while somebody else writes it in this way. Throws
 /// SystemError, also for what is no regular file.

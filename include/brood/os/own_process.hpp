@@ -10,7 +10,7 @@
 
 #include <brood/os/mapping.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Tells the process that made it from a copy that fork(2) has made since, without a system call: its page is empty in a
 /// copy. Where the kernel can't do that it asks for the process id.

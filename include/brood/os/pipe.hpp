@@ -9,7 +9,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The two ends of one pipe(7), both closed on exec.
 struct Pipe {

@@ -13,7 +13,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// An epoll(7) set. The cost of a wait grows with what is ready, not with what is watched.
 class Poller {

@@ -16,7 +16,7 @@
 #include <brood/core/exit_status.hpp>
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A descriptor that stands for a process, readable when it has ended. Empty where the kernel or a container refuses
 /// pidfd_open(2), or when there is no such process. Precondition: `pid` can't have been reaped.

@@ -22,7 +22,7 @@
 #include <brood/os/mapping.hpp>
 #include <brood/os/process.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Where memory is to be had: the descriptor of a process, and what tells that memory from all other.
 struct MemoryAddress {

@@ -10,7 +10,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Blocks every signal of this thread for as long as it lives, so that no handler of the host runs in a child that is
 /// being forked.

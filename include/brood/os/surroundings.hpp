@@ -14,7 +14,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a process is to have; null and -1: what its parent has.
 struct Surroundings {

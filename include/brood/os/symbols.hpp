@@ -19,7 +19,7 @@
 #include <brood/os/mapping.hpp>
 #include <brood/os/module.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The name of the function at `offset` in an ELF file, from its full symbol table: also of functions that are not
 /// exported, which dladdr(3) does not know. Empty when the file is stripped or is no ELF file of this machine's kind.

@@ -16,7 +16,7 @@
 #include <brood/os/faults.hpp>
 #endif
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A system call that failed. code() is its errno, call() its name.
 class SystemError : public Error {

@@ -10,7 +10,7 @@
 
 #include <brood/os/syscall.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline bool is_terminal(int fd) noexcept { return ::isatty(fd) == 1; }
 

@@ -12,7 +12,7 @@
 
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// How many threads of this process are the library's own helpers.
 inline constinit std::atomic<int> helper_threads{0};

@@ -13,7 +13,7 @@
 #include <brood/policy/local_server.hpp>
 #include <brood/policy/worker_policy.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Workers are copies of this process as it was when the pool was made: they see its state, and starting them needs no
 /// preparation. When to use: the host is single-threaded, its state is simple or wanted in the workers. What it costs:

@@ -22,7 +22,7 @@
 #include <brood/worker/preload.hpp>
 #include <brood/worker/worker_loop.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// A Preload on its way to the server: how it is built, and from what.

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Tasks run in the caller, inside submit, one after the other: no process is started. When to use: in a debugger, or to
 /// find out whether a problem comes from the task or from the processes. Arguments, results and exceptions are turned

@@ -27,7 +27,7 @@
 #include <brood/worker/exec_worker.hpp>
 #include <brood/worker/server.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 using detail::Server;
 using detail::start_by_exec;

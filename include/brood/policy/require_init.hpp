@@ -11,7 +11,7 @@
 #include <brood/wire/hand_over.hpp>
 #include <brood/worker/entry.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// How a program ends that was started as a server, did not call init, and came to a pool.
 inline constexpr int exit_code_without_init = 71;

@@ -7,7 +7,7 @@
 #include <brood/policy/local_server.hpp>
 #include <brood/policy/worker_policy.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Every worker is a fresh image of this program (fork + exec). When to use: nothing of the host's or of another worker's
 /// state may reach a worker, or it must start from static initialization. What it costs: the start of the program for

@@ -41,7 +41,7 @@
 #include <brood/wire/control.hpp>
 #include <brood/wire/status_page.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// What a pool tells a policy about the workers it wants.
 struct LaunchOptions {

@@ -20,7 +20,7 @@
 #include <brood/wire/codec.hpp>
 #include <brood/wire/containers.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The message of a result, whose blocks are here now.
 struct LargeMessage {

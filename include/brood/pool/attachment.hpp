@@ -14,7 +14,7 @@
 #include <brood/wire/block_list.hpp>
 #include <brood/wire/blocks.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Lives until the task is resolved, and no worker that was told of it can read it any more.
 struct Attachment {

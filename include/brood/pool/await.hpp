@@ -21,7 +21,7 @@
 #include <brood/pool/promise.hpp>
 #include <brood/pool/then.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// Resumes a coroutine of any kind. It is nobody's future.

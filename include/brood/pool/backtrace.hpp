@@ -24,7 +24,7 @@
 #include <brood/os/functions.hpp>
 #include <brood/os/module.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// One frame of a stack, innermost first.
 struct CrashFrame {

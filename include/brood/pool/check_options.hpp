@@ -11,7 +11,7 @@
 #include <brood/os/cpus.hpp>
 #include <brood/pool/options.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 [[noreturn]] inline void refuse_option(const std::string& member, const std::string& value, const std::string& wanted) {
   throw std::invalid_argument("brood: " + member + " is " + value + "; " + wanted);

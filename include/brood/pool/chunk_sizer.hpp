@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// How many items the next chunk takes.
 class ChunkSizer {

@@ -26,7 +26,7 @@
 #include <brood/pool/submit.hpp>
 #include <brood/worker/items.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline constexpr std::size_t max_chunk_bytes = std::size_t{1} << 20;
 

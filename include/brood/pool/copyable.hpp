@@ -7,7 +7,7 @@
 #include <brood/pool/outcome.hpp>
 #include <brood/wire/serializer.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T, class... Open>
 consteval bool can_be_copied();

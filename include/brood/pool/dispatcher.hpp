@@ -55,7 +55,7 @@
 #include <brood/pool/task_queue.hpp>
 #include <brood/pool/time_after.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private DispatcherBounds {
  public:

@@ -9,7 +9,7 @@
 
 #include <brood/wire/status_page.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 struct DispatcherBounds {
   static constexpr std::size_t scratch_size = std::size_t{256} << 10;

@@ -5,7 +5,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Sees to it that the first task is looked at when its deadline has come. One that has not started can't be late before
 /// its whole time has passed from now.

@@ -11,7 +11,7 @@
 #include <brood/pool/slot.hpp>
 #include <brood/pool/task.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The worker has asked. Its descriptor is taken where it may be looked into, which lets nobody else in; else it is asked for a
 /// name, and says the secret of that first.

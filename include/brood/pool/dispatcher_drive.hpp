@@ -9,7 +9,7 @@
 #include <brood/os/signals.hpp>
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
     : options_(std::move(options)),

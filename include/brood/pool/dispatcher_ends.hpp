@@ -11,7 +11,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline void Dispatcher::retire(Slot& slot) {
   slot.move_to(SlotState::retiring);

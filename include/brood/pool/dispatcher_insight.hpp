@@ -7,7 +7,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline TaskProgress Dispatcher::progress_of(Task& task) {
   const Lock lock(mutex_);

@@ -9,7 +9,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class Done>
 bool Dispatcher::drive(Done done, Clock::time_point deadline) {

@@ -5,7 +5,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Reads what a worker has printed.
 inline void Dispatcher::read_output(Slot& slot) {

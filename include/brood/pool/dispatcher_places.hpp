@@ -12,7 +12,7 @@
 #include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline void Dispatcher::resize(unsigned workers) {
   check_workers("Pool::resize", workers);

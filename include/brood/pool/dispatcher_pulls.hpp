@@ -11,7 +11,7 @@
 #include <brood/pool/dispatcher.hpp>
 #include <brood/wire/block_list.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The worker has said where its result lies. Throws when that can't be.
 inline void Dispatcher::begin_pull(Slot& slot, Task& task, const Frame& frame) {

@@ -7,7 +7,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline bool Dispatcher::cancel(const TaskPtr& task) {
   if (task->resolved.load(std::memory_order_acquire)) return false;

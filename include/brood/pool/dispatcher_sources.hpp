@@ -8,7 +8,7 @@
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/dispatcher_descriptors.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline void Dispatcher::launch() {
   Lock lock(mutex_);

@@ -8,7 +8,7 @@
 #include <brood/pool/dispatcher.hpp>
 #include <brood/worker/worker_loop.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline void Dispatcher::supervise_source(Source& source) {
   if (source.snapshot) {

@@ -9,7 +9,7 @@
 #include <brood/pool/inline_call.hpp>
 #include <brood/pool/items_log.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline TaskPtr Dispatcher::make_task() {
   auto task = std::make_shared<Task>();

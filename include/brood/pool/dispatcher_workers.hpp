@@ -10,7 +10,7 @@
 #include <brood/pool/dispatcher_output.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The parent's side of the protocol: which frame is legal now. A worker's bytes are a stranger's.
 struct Dispatcher::FrameHandler {

@@ -4,7 +4,7 @@
 
 #include <condition_variable>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The driver's place of a pool, for as long as it lives. Made and destroyed with the pool's lock held.
 class DriverSeat {

@@ -17,7 +17,7 @@
 #include <brood/pool/map.hpp>
 #include <brood/worker/fold.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What the items of a map_reduce have come to. `Part` is what arrives: of an item, or, `in_worker`, of a chunk.
 template <class T, class Part, class C, bool in_worker>

@@ -12,7 +12,7 @@
 #include <brood/pool/pull.hpp>
 #include <brood/wire/serializer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// What a task will return, or what a function makes of that in the host (then, when_all, ...). Movable; dropping it neither
 /// blocks nor cancels anything. A thread that waits does the pool's work meanwhile. Thread-safe for different futures; one

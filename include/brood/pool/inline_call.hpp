@@ -9,7 +9,7 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/items.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a task that ran in its caller has to say, in the form in which a worker would have said it.
 struct InlineAnswer {

@@ -15,7 +15,7 @@
 #include <brood/pool/slot.hpp>
 #include <brood/pool/trace.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 class Insight {
  public:

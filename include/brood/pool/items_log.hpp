@@ -12,7 +12,7 @@
 #include <brood/wire/reader.hpp>
 #include <brood/wire/status_page.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The results of a chunk's items that a worker had finished but not sent when it ended, from its log: those from item
 /// number `known` on. `word` is StatusPage::items_done, `items` the size of the chunk. Nothing when there are none, or

@@ -19,7 +19,7 @@
 #include <brood/core/errors.hpp>
 #include <brood/pool/assembly.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 struct Landing {
   std::byte* first = nullptr;

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string_view>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// How much an event matters.
 enum class LogLevel : std::uint8_t {

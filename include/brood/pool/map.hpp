@@ -15,7 +15,7 @@
 #include <brood/pool/map_progress.hpp>
 #include <brood/pool/map_results.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a worker does with the items of a map, and where a closure's are.
 template <class F>

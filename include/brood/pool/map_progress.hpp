@@ -10,7 +10,7 @@
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/progress.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Counts the items of one call, and tells whoever wants to know.
 class MapProgress {

@@ -16,7 +16,7 @@
 #include <brood/pool/outcome.hpp>
 #include <brood/wire/serializer.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Whether values of R are collected in an array of nothing but values: they are made of bytes, and cost nothing to make.
 template <class R>

@@ -14,7 +14,7 @@
 #include <brood/pool/progress.hpp>
 #include <brood/worker/hook.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Where what a task writes to stdout and stderr goes.
 enum class Output : std::uint8_t {

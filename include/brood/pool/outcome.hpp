@@ -9,7 +9,7 @@
 
 #include <brood/worker/failure.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// What became of a task: a value or a Failure. Converts to true when there is a value.
 template <class R>

@@ -12,7 +12,7 @@
 #include <brood/pool/attachment.hpp>
 #include <brood/wire/frame.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A frame that is to be sent, and how much of it was.
 struct Outgoing {

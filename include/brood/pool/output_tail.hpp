@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The last of what somebody has written; the memory that it takes is bounded.
 class OutputTail {

@@ -9,7 +9,7 @@
 
 #include <brood/policy/worker_policy.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What the dispatcher knows of the policy.
 struct PolicyHandle {

@@ -30,7 +30,7 @@
 #include <brood/pool/submit_into.hpp>
 #include <brood/pool/when.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 template <class Policy>

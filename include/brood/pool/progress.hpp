@@ -11,7 +11,7 @@
 
 #include <brood/core/task_progress.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// How far a call has come: the items of a map, the tasks of Pool::wait.
 struct Progress {

@@ -36,7 +36,7 @@
 #include <brood/pool/outcome.hpp>
 #include <brood/pool/thrown.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 class Promise;
 using PromisePtr = std::shared_ptr<Promise>;

@@ -5,7 +5,7 @@
 
 #include <brood/pool/promise.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 // ---- what is beneath -------------------------------------------------------------------------------------------------
 

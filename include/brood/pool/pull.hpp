@@ -27,7 +27,7 @@
 #include <brood/os/process.hpp>
 #include <brood/pool/assembly.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 class Pull {
  public:

@@ -40,7 +40,7 @@
 #include <brood/pool/task.hpp>
 #include <brood/wire/frame.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 enum class SlotState : std::uint8_t { vacant, starting, ready, retiring, doomed };
 

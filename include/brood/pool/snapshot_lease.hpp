@@ -8,7 +8,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A snapshot of the host, taken when this is made. It gets no further tasks when this is gone.
 class SnapshotLease {

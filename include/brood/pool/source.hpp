@@ -13,7 +13,7 @@
 #include <brood/pool/slot.hpp>
 #include <brood/pool/task_queue.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A server of a dispatcher, or a copy of the host for one call.
 struct Source {

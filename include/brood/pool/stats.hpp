@@ -12,7 +12,7 @@
 #include <brood/core/task_progress.hpp>
 #include <brood/policy/worker_policy.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// What a worker does.
 enum class WorkerState {

@@ -13,7 +13,7 @@
 #include <brood/pool/outcome.hpp>
 #include <brood/pool/stream_feed.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// The results of Pool::stream and its like: an input range, a view, and movable. It is read once, from one thread at a time;
 /// items of the input are read, and work is done, as it is read. Leaving it early, by its destructor or cancel(), cancels what

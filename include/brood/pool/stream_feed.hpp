@@ -22,7 +22,7 @@
 #include <brood/pool/chunks.hpp>
 #include <brood/pool/stream_results.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The part that does not depend on the callable nor on the range.
 template <class R>

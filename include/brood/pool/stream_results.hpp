@@ -15,7 +15,7 @@
 #include <brood/pool/map_results.hpp>
 #include <brood/pool/outcome.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The results of a stream's items that are here and were not handed out: a ring of places, which are taken one after the
 /// other. In a stream that keeps order an item's place is its index, else the number of those that came before it.

@@ -16,7 +16,7 @@
 #include <brood/worker/call.hpp>
 #include <brood/worker/limits.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The bytes that name a thunk, made once for each.
 template <auto thunk>

@@ -12,7 +12,7 @@
 #include <brood/pool/submit.hpp>
 #include <brood/worker/elements.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class Destination>
 constexpr auto require_destination(Destination&& destination) {

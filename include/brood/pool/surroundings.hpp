@@ -9,7 +9,7 @@
 #include <brood/pool/options.hpp>
 #include <brood/pool/policy_handle.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a pool's servers have: what its options say, else what this process has when the pool is made, also where a server is
 /// started again later. A copy of the host has the latter by itself.

@@ -23,7 +23,7 @@
 #include <brood/wire/code_pointer.hpp>
 #include <brood/worker/failure.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 class Dispatcher;
 class Pull;

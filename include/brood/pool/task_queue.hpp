@@ -12,7 +12,7 @@
 
 #include <brood/pool/task.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Tasks that wait: those of the highest priority first, among equals the first that came. Most pools know priority 0 only,
 /// and pay for no other. Cancelled tasks stay until they are passed over, or dropped.

@@ -14,7 +14,7 @@
 #include <brood/pool/promise.hpp>
 #include <brood/worker/call.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T>
 inline constexpr bool is_future = false;
@@ -206,7 +206,7 @@ auto then(Beneath beneath, TaskId id, F&& f, bool uses_up) {
 
 }  // namespace brood::detail
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 template <class R>
 template <class F>

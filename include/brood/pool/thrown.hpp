@@ -13,7 +13,7 @@
 #include <brood/core/type_name.hpp>
 #include <brood/worker/failure.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What was thrown in the host as a failure; its exception() is the one that was thrown. What the library has thrown, such as
 /// the WorkerDied of a task, keeps its kind.

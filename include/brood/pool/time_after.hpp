@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Now plus `time`, or the end of all time where that is later than the clock can say.
 inline std::chrono::steady_clock::time_point time_after(std::chrono::milliseconds time) {

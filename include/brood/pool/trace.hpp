@@ -24,7 +24,7 @@
 #include <brood/pool/task.hpp>
 #include <brood/worker/server.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The length of the UTF-8 sequence at the front; 0 when there is none.
 constexpr std::size_t utf8_length(std::string_view text) noexcept {

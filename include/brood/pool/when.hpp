@@ -25,7 +25,7 @@
 #include <brood/pool/then.hpp>
 #include <brood/worker/items.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// What when_any has: the number of the future that was resolved first, and how it was.
 template <class R>
@@ -310,7 +310,7 @@ auto first_of(Range&& futures) {
 
 }  // namespace brood
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Starts one task for each item, and has them race.
 template <class F, class Range, class Submit>

@@ -20,7 +20,7 @@
 #include <brood/core/type_name.hpp>
 #include <brood/types/sized.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// Whoever loads what was nested may need a little more depth than who saved it.

@@ -9,7 +9,7 @@
 
 #include <brood/wire/serializer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// A matrix or an array: its sizes, where they are not part of the type, and its elements, in the order of its storage.

@@ -11,7 +11,7 @@
 
 #include <brood/wire/serializer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Any nlohmann::basic_json (json, ordered_json), whole: kinds of numbers, NaN, binary values and bytes that are no UTF-8
 /// stay what they are. Values nested more than 100 deep, and discarded ones, can't be sent (SerializationError).

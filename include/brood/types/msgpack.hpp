@@ -11,7 +11,7 @@
 
 #include <brood/types/sized.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// Writes to a Writer, as msgpack::pack wants it.

@@ -12,7 +12,7 @@
 #include <brood/core/errors.hpp>
 #include <brood/wire/serializer.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Calls write(), which appends to the writer, and puts the number of bytes in front. Exceptions of `library` become a
 /// SerializationError.

@@ -16,7 +16,7 @@
 
 // What the functions of types written for cereal or Boost.Serialization get as their archive.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A value with a name for formats that have names: cereal's kind has members, Boost's has functions.
 template <class T>

@@ -30,7 +30,7 @@ template <class T>
 struct version;
 }  // namespace boost::serialization
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T>
 concept Complete = requires { sizeof(T); };

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What is known about the members of an aggregate: their declared types (const and & stay), and whether each has an
 /// address, which a bit-field has not.

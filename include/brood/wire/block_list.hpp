@@ -13,7 +13,7 @@
 #include <brood/wire/blocks.hpp>
 #include <brood/wire/reader.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline void write_blocks(Bytes& bytes, std::span<const Block> blocks) {
   const std::uint64_t count = blocks.size();

@@ -14,7 +14,7 @@
 #include <brood/core/bytes.hpp>
 #include <brood/os/huge_pages.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Below it, copying into a pipe is as fast as asking the kernel for the other process's memory.
 inline constexpr std::size_t block_threshold = std::size_t{128} << 10;

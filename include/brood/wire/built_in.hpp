@@ -19,7 +19,7 @@
 
 // Numbers, and the standard types that hold a fixed number of values.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T>
   requires std::is_arithmetic_v<T> || std::is_enum_v<T>

@@ -14,7 +14,7 @@
 #include <brood/wire/channel_end.hpp>
 #include <brood/wire/serializer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 struct ChannelOptions {
   /// How many bytes may be under way in each direction before send waits, as the kernel counts them: those of the messages

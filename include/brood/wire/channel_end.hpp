@@ -22,7 +22,7 @@
 #include <brood/os/descriptor_socket.hpp>
 #include <brood/wire/channel_packets.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 using ChannelClock = std::chrono::steady_clock;
 

@@ -12,7 +12,7 @@
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// In front of each packet of a channel. A message is a first packet and as many more as it takes; each holds at least a byte
 /// of it, except that of an empty message.

@@ -16,7 +16,7 @@
 #include <brood/wire/reader.hpp>
 #include <brood/wire/writer.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Code on the wire: which module, and where in it. Never an address.
 ///

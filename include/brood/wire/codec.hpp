@@ -17,7 +17,7 @@
 // What a type of the standard library looks like on the wire is said by specialisations of BuiltIn (built_in.hpp,
 // containers.hpp). Which way a type takes, and whether it can be sent at all, is said in verdict.hpp.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The ways to the wire, in the order in which they are tried.
 enum class Way { serializer, archive, built_in, bitwise, aggregate, stateless, none };

@@ -29,7 +29,7 @@
 
 // The containers: a count, then the elements.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Whether data of a container that is made with it lies in plain memory, where the kernel can read it for another process.
 template <class Allocator>

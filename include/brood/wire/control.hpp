@@ -32,7 +32,7 @@
 
 #include <brood/os/control_socket.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 enum class ControlType : std::uint32_t {
   start = 1,

@@ -15,7 +15,7 @@
 //   Filler   fits any member but a C array; in parentheses it is exactly one member, in braces one leaf of an array
 // The answer is confirmed by a structured binding, which does not compile with a wrong number.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Not a number of members.
 inline constexpr std::size_t uncounted = static_cast<std::size_t>(-1);

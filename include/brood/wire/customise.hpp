@@ -7,7 +7,7 @@
 #include <brood/wire/reader.hpp>
 #include <brood/wire/writer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// How values of T become bytes and values again. Specialise it for a type that is not known by itself:
 ///

@@ -13,7 +13,7 @@
 #include <brood/os/descriptor_socket.hpp>
 #include <brood/os/fd.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline constexpr const char* why_no_descriptor =
     "a descriptor can be (part of) an argument of a task, or of the result of a call by submit, but not of a result of map, of "

@@ -8,7 +8,7 @@
 #include <brood/wire/customise.hpp>
 #include <brood/wire/descriptors.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Owns one descriptor, of whatever kind: a file, a pipe, a socket, a memfd. It is closed when the Fd is destroyed. An `int`
 /// borrows.

@@ -27,7 +27,7 @@
 #include <brood/core/errors.hpp>
 #include <brood/os/pipe.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 enum class FrameType : std::uint16_t { setup = 1, task = 2, stop = 3, hello = 16, result = 17, items = 18, failed = 19, large = 20, post = 21 };
 

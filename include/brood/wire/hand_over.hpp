@@ -21,7 +21,7 @@
 #include <brood/os/image.hpp>
 #include <brood/os/mapping.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 enum class Role : std::uint32_t { server = 1, worker = 2 };
 

@@ -13,7 +13,7 @@
 #include <brood/wire/blocks.hpp>
 #include <brood/wire/descriptors.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Where a Serializer<T> reads its value from. The bytes are a stranger's: every read is checked against what remains,
 /// and a violation throws SerializationError. Borrows the bytes.

@@ -16,7 +16,7 @@
 
 // Aggregates, taken apart into their members and put together again by aggregate initialisation.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T>
 concept TupleLike = requires { std::tuple_size<T>::value; };

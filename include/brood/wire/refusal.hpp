@@ -2,7 +2,7 @@
 // internal
 #pragma once
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// A list of types.
 template <class... Ts>

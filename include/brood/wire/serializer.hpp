@@ -14,7 +14,7 @@
 #include <brood/wire/verdict.hpp>
 #include <brood/wire/writer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Whether values of T can be sent to another process and back. The first of these decides:
 ///   1. a specialisation of Serializer<T>

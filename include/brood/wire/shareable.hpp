@@ -7,7 +7,7 @@
 
 #include <brood/wire/serializer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 template <class T>

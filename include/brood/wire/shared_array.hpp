@@ -20,7 +20,7 @@
 #include <brood/os/shared_memory.hpp>
 #include <brood/wire/shareable.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// An array in memory that processes share: what is in it is never copied. As an argument of a task it costs the same
 /// whatever its size; the task sees what the host has in it, and the host what the task writes. When to use: large inputs

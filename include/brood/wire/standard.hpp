@@ -19,7 +19,7 @@
 // Other types of the standard library. std::complex, bitset and filesystem::path are told by name and shape: to include
 // their headers would cost every user of these more than the rest of them.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class Rep, class Period>
 struct BuiltIn<std::chrono::duration<Rep, Period>> {

@@ -38,7 +38,7 @@
 #include <brood/os/crash_handler.hpp>
 #include <brood/os/mapping.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a task says of its progress. `number` tells whose the words are: those of a task that has ended stay until the
 /// next one begins.

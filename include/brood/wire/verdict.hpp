@@ -16,7 +16,7 @@
 
 // Which way a type takes to the wire, and if there is none, why.
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T>
 consteval Way way_of() {

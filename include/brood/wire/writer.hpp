@@ -19,7 +19,7 @@
 #include <brood/wire/blocks.hpp>
 #include <brood/wire/descriptors.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Where a Serializer<T> writes its value. Numbers keep the byte order of the machine: both ends run the same image.
 class Writer {

@@ -27,7 +27,7 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/elements.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Runs one task: reads callable and arguments, calls, writes the result. Throws what any of them throws.
 using Thunk = void (*)(TaskContext& context, Reader& in, Writer& out);

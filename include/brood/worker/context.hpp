@@ -15,7 +15,7 @@
 #include <brood/core/type_name.hpp>
 #include <brood/wire/status_page.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 class Writer;
 

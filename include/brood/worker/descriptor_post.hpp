@@ -18,7 +18,7 @@
 #include <brood/worker/item_log.hpp>
 #include <brood/worker/leave.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 class DescriptorPost final : public DescriptorSource {
  public:

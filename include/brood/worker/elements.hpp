@@ -15,7 +15,7 @@
 #include <brood/wire/containers.hpp>
 #include <brood/wire/serializer.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class R>
 struct Elements {};

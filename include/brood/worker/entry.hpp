@@ -18,7 +18,7 @@
 #include <brood/worker/server.hpp>
 #include <brood/worker/worker_loop.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// What an exec'ed server runs after the handshake: code of the policy, named in the hand-over.

@@ -16,7 +16,7 @@
 #include <brood/wire/hand_over.hpp>
 #include <brood/worker/server.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a server needs to exec a worker, made once so that the child allocates nothing.
 struct WorkerImage {

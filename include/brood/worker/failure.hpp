@@ -16,7 +16,7 @@
 #include <brood/os/limits.hpp>
 #include <brood/worker/standard_exceptions.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 
 /// Why a task has no value.
 enum class FailureKind : std::uint8_t {

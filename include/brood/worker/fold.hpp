@@ -11,7 +11,7 @@
 
 #include <brood/worker/items.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The values of a chunk's items so far, combined.
 template <class T, class C>

@@ -15,7 +15,7 @@
 #include <brood/worker/call.hpp>
 #include <brood/worker/context.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// The thunk of a hook: what it returns is dropped.

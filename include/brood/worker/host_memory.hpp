@@ -14,7 +14,7 @@
 #include <brood/os/foreign_memory.hpp>
 #include <brood/wire/blocks.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// The memory of the host, from which a worker reads large arguments. The number can't be another process's: the worker does
 /// not outlive its host.

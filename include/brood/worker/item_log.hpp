@@ -20,7 +20,7 @@
 #include <brood/worker/leave.hpp>
 #include <brood/worker/limits.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline std::uint64_t monotonic_ns() noexcept {
   timespec now{};

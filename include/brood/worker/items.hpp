@@ -20,7 +20,7 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/failure.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 template <class T>
 inline constexpr bool is_tuple = false;

@@ -21,7 +21,7 @@
 #include <brood/worker/item_log.hpp>
 #include <brood/worker/leave.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// `Header` makes the header of the answer, when it is about to be sent, or nothing where the result must not be sent.
 template <class Header>

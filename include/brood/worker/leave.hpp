@@ -17,7 +17,7 @@ int __llvm_profile_write_file() __attribute__((weak));    // NOLINT(bugprone-res
 int __cxa_at_quick_exit(void (*handler)(void*), void* module) noexcept;  // NOLINT(bugprone-reserved-identifier)
 }
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// Flushes what this process may have printed. Before a fork, so that no text is in two buffers, and at a child's end.
 /// `all` also flushes the files that the program opened itself; it must not be used while other threads may hold one.

@@ -12,7 +12,7 @@
 #include <brood/wire/reader.hpp>
 #include <brood/wire/writer.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 inline void write_limits(Writer& out, const Limits& limits) {
   const auto put = [&](const auto& value) {

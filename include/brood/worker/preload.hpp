@@ -21,7 +21,7 @@
 #include <brood/wire/serializer.hpp>
 #include <brood/worker/context.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// Builds a Preload in the server from its arguments. It lives as long as the process.

@@ -7,7 +7,7 @@
 #include <brood/os/fd.hpp>
 #include <brood/worker/leave.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// From here on what this worker writes to stdout and stderr goes to `target`, in whole lines, so that a crash takes along
 /// no line that was finished.

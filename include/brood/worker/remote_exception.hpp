@@ -25,7 +25,7 @@
 #include <brood/wire/serializer.hpp>
 #include <brood/wire/writer.hpp>
 
-namespace brood {
+namespace brood::inline v0_1 {
 namespace detail {
 
 /// Where an exception comes from.

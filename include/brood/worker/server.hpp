@@ -28,7 +28,7 @@
 #include <brood/worker/context.hpp>
 #include <brood/worker/worker_loop.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 struct Server;
 

@@ -15,7 +15,7 @@
 #include <brood/worker/limits.hpp>
 #include <brood/worker/remote_exception.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What a worker is told before its first task.
 struct WorkerSetup {

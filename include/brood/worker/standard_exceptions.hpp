@@ -23,7 +23,7 @@
 
 #include <brood/worker/remote_exception.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// E with the text that the original's what() had.
 template <class E>

@@ -41,7 +41,7 @@
 #include <brood/worker/redirect.hpp>
 #include <brood/worker/setup.hpp>
 
-namespace brood::detail {
+namespace brood::inline v0_1::detail {
 
 /// What one worker works with. Its pipes and its status page belong to it alone.
 struct WorkerChannel {
