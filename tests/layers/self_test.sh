@@ -68,7 +68,7 @@ refused 'types/json.hpp:4: types/ includes <brood/pool/pool.hpp>: it may include
 header brood.hpp '#include <brood/types/json.hpp>'
 refused 'brood.hpp:3: brood.hpp includes <brood/types/json.hpp>, which not everybody has what it needs for'
 header more.hpp
-refused 'more.hpp:1: only brood.hpp lies outside the folders'
+refused 'more.hpp:1: only brood.hpp and the optional headers lie outside the folders'
 header brood.hpp '#include <brood/os/fd.hpp>'
 refused 'brood.hpp:3: brood.hpp includes <brood/os/fd.hpp>, which is internal'
 header brood.hpp 'namespace brood::inline v2_3 {}'
