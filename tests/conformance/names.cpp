@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <sstream>
@@ -76,6 +77,7 @@ TEST_CASE_TEMPLATE("pipes, sockets and memory of a pool have no name anywhere", 
   for (const pid_t pid : pids) {
     for (const std::string& target : open_files(pid)) {
       if (before.contains(target) || target == gate.path()) continue;
+      if (target == std::filesystem::current_path()) continue;  // where servers are started
       CAPTURE(pid);
       CAPTURE(target);
       CHECK(is_nameless(target));

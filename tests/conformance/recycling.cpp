@@ -154,11 +154,11 @@ TEST_CASE_TEMPLATE("an on_worker_start that hangs ends at start_timeout", Policy
   CHECK_THROWS_WITH_AS(static_cast<void>(future.get()), doctest::Contains("start_timeout"), brood::LaunchError);
 }
 
-TEST_CASE_TEMPLATE("PoolOptions::name is the workers' name", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("PoolOptions::name is in the names of the workers and their server", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1, .name = "my-pool"});
-  CHECK(pool.submit([] { return support::process_info(::getpid())->name; }).get() == "my-pool");
-  CHECK(support::process_info(pool.stats().server_pid)->name == "brood-srv");
+  CHECK(pool.submit([] { return support::process_info(::getpid())->name; }).get() == "my-pool-0");
+  CHECK(support::process_info(pool.stats().server_pid)->name == "my-pool-srv");
 }
 
 namespace {

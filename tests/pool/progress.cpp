@@ -321,14 +321,14 @@ TEST_CASE("a progress line says what is done, for how long, for how much longer 
   using brood::detail::progress_text;
   using std::chrono::seconds;
   CHECK(progress_text("resizing", at(450, 1000, seconds(10)), 70, false) ==
-        "resizing:  45%|##############                  | 450/1000 [00:10<00:12, 45.0/s]");
-  CHECK(progress_text("", at(0, 10, seconds(0)), 50, false) == "  0%|                       | 0/10 [00:00<?, ?/s]");
+        "resizing:  45%|##########             | 450/1000 [00:10<00:12, 45.0/s]");
+  CHECK(progress_text("", at(0, 10, seconds(0)), 50, false) == "  0%|                        | 0/10 [00:00<?, ?/s]");
   CHECK(progress_text("reading", at(12345, {}, seconds(3725)), 80, false) == "reading: 12345 [1:02:05, 3.3/s]");
   CHECK(progress_text("slow", at(1, 4, seconds(20)), 40, false) == "slow:  25% 1/4 [00:20<01:00, 20.00s each");
   auto last = at(10, 10, seconds(5));
   last.finished = true;
   last.failed = 3;
-  CHECK(progress_text("all", last, 60, false) == "all: 100%|###################| 10/10 [00:05, 2.0/s, 3 failed]");
+  CHECK(progress_text("all", last, 60, false) == "all: 100%|##################| 10/10 [00:05, 2.0/s, 3 failed]");
   auto half = at(1, 4, seconds(1));
   half.running = 1;
   CHECK(progress_text("", half, 40, true).find(" 50%|") != std::string::npos);

@@ -104,7 +104,7 @@ TEST_CASE("the watchdog ends a case that hangs, and says who waits for whom") {
   CHECK(contains(ran.output, "self_test.cpp:"));
   CHECK(contains(ran.output, "\n  thread "));
   CHECK(contains(ran.output, "\n  process, child of "));
-  CHECK(contains(ran.output, " (hung): state S, in "));
+  CHECK(contains(ran.output, " (hung-0): state S, in "));
   CHECK(contains(ran.output, ", system call "));
 }
 
