@@ -32,7 +32,7 @@ constexpr PhiloxCounter philox4x64(PhiloxCounter counter, PhiloxKey key) noexcep
 
 }  // namespace detail
 
-/// A std::uniform_random_bit_generator of 64 bits a number, for the distributions of <random> and for std::shuffle. What
+/// A std::uniform_random_bit_generator of 64 bits a number, for the distributions of `<random>` and for std::shuffle. What
 /// this_worker::random_engine() gives a task; it can be used anywhere. The numbers are those of Philox4x64-10 (see above): the
 /// same on every machine, with every compiler. 88 bytes; a stream has 2^66 numbers. Not for secrets: who knows the seed knows
 /// all.
