@@ -130,5 +130,7 @@ class Stream {
 
 }  // namespace brood
 
+/// \cond
 template <class R, bool outcomes>
 inline constexpr bool std::ranges::enable_view<brood::Stream<R, outcomes>> = true;
+/// \endcond
