@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <ranges>
 #include <stdexcept>
@@ -50,6 +51,7 @@ void calls() {
     const auto result = pool.submit(&square, 3);
     std::cout << result.get() << '\n';
   }
+  std::cout << pool.map_reduce(&square, std::plus<int>(), std::views::iota(0, 4), 0) << '\n';
   std::vector<brood::Future<int>> results;
   for (int n = 0; n < 4; ++n) results.push_back(pool.submit(&square, n));
   require(results[3].get() == 9);
