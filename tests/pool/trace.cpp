@@ -232,7 +232,7 @@ TEST_CASE("a trace has each worker's start, tasks and death, and the times in th
   for (const Json& each : events) {
     if (each["ph"].text == "X") complete.push_back(each);
   }
-  std::stable_sort(complete.begin(), complete.end(),
+  std::sort(complete.begin(), complete.end(),
                    [](const Json& a, const Json& b) { return a["ts"].number() < b["ts"].number(); });
   for (const Json& each : complete) {
     if (each["name"].text == "start") continue;  // a start hook's time, and the first task waits for it
