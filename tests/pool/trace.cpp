@@ -233,7 +233,7 @@ TEST_CASE("a trace has each worker's start, tasks and death, and the times in th
     if (each["ph"].text == "X") complete.push_back(each);
   }
   std::sort(complete.begin(), complete.end(),
-                   [](const Json& a, const Json& b) { return a["ts"].number() < b["ts"].number(); });
+            [](const Json& a, const Json& b) { return a["ts"].number() < b["ts"].number(); });
   for (const Json& each : complete) {
     if (each["name"].text == "start") continue;  // a start hook's time, and the first task waits for it
     double& end = row_ends[each["tid"].text];
