@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include <brood/wire/hand_over.hpp>
@@ -56,7 +57,8 @@ void make_bytes(fuzz::Input& in, Bytes& out) {
       default: {
         WorkerSetup setup;
         setup.name = std::string(in.byte(), 'n');
-        if (in.flag()) setup.on_start = &start_hook;
+        const std::string hook(in.byte(), 'h');
+        if (in.flag()) setup.start_hook = std::as_bytes(std::span(hook));
         brood::Writer whole;
         setup.write(whole);
         out.append(whole.view().data(), whole.view().size());
@@ -77,9 +79,10 @@ void check_setup(std::span<const std::byte> bytes) {
   brood::Reader in(bytes);
   try {
     const WorkerSetup setup = WorkerSetup::read(in);
-    fuzz::require(setup.on_start == nullptr ||
-                      ModuleTable::instance().containing(reinterpret_cast<void*>(setup.on_start)) != nullptr,
-                  "a hook that is no code");
+    for (const std::span<const std::byte> hook : {setup.start_hook, setup.stop_hook}) {
+      fuzz::require(hook.empty() || (hook.data() >= bytes.data() && hook.data() + hook.size() <= bytes.data() + bytes.size()),
+                    "a hook that is not among the bytes");
+    }
   } catch (const brood::SerializationError&) {
   } catch (const brood::ImageMismatch&) {
   }
