@@ -52,6 +52,19 @@ struct Detached {
   };
 };
 
+/// One whose exception leaves it: then it has to be destroyed by who made it.
+struct Leaving {
+  struct promise_type {
+    Leaving get_return_object() noexcept { return {std::coroutine_handle<promise_type>::from_promise(*this)}; }
+    std::suspend_never initial_suspend() const noexcept { return {}; }
+    std::suspend_always final_suspend() const noexcept { return {}; }
+    void return_void() const noexcept {}
+    void unhandled_exception() const { throw; }
+  };
+
+  std::coroutine_handle<> frame;
+};
+
 Detached collect(Pool& pool, std::vector<std::string>& seen, std::atomic<bool>& done) {
   seen.push_back(std::to_string(co_await pool.submit(&add_one, 1)));
   Future<int> kept = pool.submit(&add_one, 5);
@@ -66,7 +79,7 @@ Detached collect(Pool& pool, std::vector<std::string>& seen, std::atomic<bool>& 
   done = true;
 }
 
-Detached leaves_with_exception(Pool& pool, std::atomic<bool>& went_on) {
+Leaving leaves_with_exception(Pool& pool, std::atomic<bool>& went_on) {
   co_await pool.submit(&nothing);
   went_on = true;
   throw std::runtime_error("nobody's");
@@ -114,15 +127,18 @@ TEST_CASE("co_await of a Future in a coroutine of any kind") {
   std::vector<std::string> seen;
   std::atomic<bool> done = false;
   std::atomic<bool> went_on = false;
+  Leaving leaving;
   {
     Pool pool({.workers = 1});
     collect(pool, seen, done);
     CHECK(support::eventually([&] { return done.load(); }));  // on the helper
     CHECK(seen == std::vector<std::string>{"2", "12", "3", "9"});
-    leaves_with_exception(pool, went_on);
+    leaving = leaves_with_exception(pool, went_on);
     CHECK(support::eventually([&] { return went_on.load(); }));
     CHECK(pool.submit(&add_one, 1).get() == 2);
   }
+  CHECK(leaving.frame.done());
+  leaving.frame.destroy();
   brood::Pool<brood::InlinePolicy> here;  // nothing is suspended
   bool passed = false;
   [](auto& pool, bool& out) -> Detached { out = co_await pool.submit(&add_one, 1) == 2; }(here, passed);
