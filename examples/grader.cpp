@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
     } catch (const brood::TaskTimeout&) {
       std::cout << "time limit exceeded\n";
     } catch (const brood::WorkerDied& death) {
-      std::cout << (death.status().signal() == SIGXCPU ? "CPU time limit exceeded" : "runtime error") << '\n';
+      std::cout << (death.status().signal() == SIGXCPU ? "time limit exceeded" : "runtime error") << '\n';
     }
   }
 }
