@@ -41,7 +41,7 @@ int ends_by(int how) {
 }  // namespace
 
 extern "C" {
-void __gcov_dump() { note("gcov"); }
+void __gcov_exit() { note("gcov"); }
 int __llvm_profile_write_file() {
   note("llvm");
   return 0;

@@ -9,8 +9,9 @@
 #include <iostream>
 
 extern "C" {
-// Written by compilers that measure coverage, absent otherwise; _exit(2) would lose what they counted.
-void __gcov_dump() __attribute__((weak));                 // NOLINT(bugprone-reserved-identifier)
+// Linked in by compilers that measure coverage, absent otherwise; _exit(2) would lose what they counted. The first is what
+// instrumented code calls at its own end: __gcov_dump, the public one, is linked in only for those who call it.
+void __gcov_exit() __attribute__((weak));                 // NOLINT(bugprone-reserved-identifier)
 int __llvm_profile_write_file() __attribute__((weak));    // NOLINT(bugprone-reserved-identifier)
 // libc's own side of at_quick_exit(3). Like a handler of on_exit(3), one of these is given the exit code, in its second
 // argument; the standard's has none.
@@ -41,7 +42,7 @@ inline void flush_output(bool all) noexcept {
 inline bool flushes_all_streams = true;
 
 inline void write_coverage() noexcept {
-  if (__gcov_dump != nullptr) __gcov_dump();
+  if (__gcov_exit != nullptr) __gcov_exit();
   if (__llvm_profile_write_file != nullptr) __llvm_profile_write_file();
 }
 
