@@ -55,10 +55,13 @@ class ServerLoop {
 
   /// Serves until the host says stop or is gone.
   void run() {
+    process_depth = server_.depth + 1;  // of the workers, which are copies
     block_all_signals();
     reset_dispositions();  // a Preload may have changed them; workers start clean, and ends must be reported
     renew_crash_handler();  // for those that are forked: they have it without a system call
     WorkerLoop::warm_up();
+    flush_output(flushes_all_streams);
+    alone_ = count_threads() == 1;
     end_exit_here();  // once more: a Preload may have registered handlers
     child_signals_ = make_child_signal_fd();
     // from here on the host is watched, not the thread of it that launched us
@@ -167,7 +170,7 @@ class ServerLoop {
     } catch (const std::bad_alloc&) {
       return say(ControlMessage::make(ControlType::unstarted, ticket, ENOMEM, 0, "reserve"));
     }
-    flush_output(flushes_all_streams);
+    flush_output(flushes_all_streams && !alone_);
     pid_t pid = -1;
     try {
       pid = start_(server_, channel);
@@ -205,8 +208,8 @@ class ServerLoop {
 
   /// Whether some child has ended since this was asked.
   bool end_told() noexcept {
-    std::array<std::byte, 1024> signals;
-    const auto count = retried("read", [&] { return ::read(child_signals_.get(), signals.data(), signals.size()); });
+    signalfd_siginfo signals;  // of a signal that is pending more than once the kernel tells once
+    const auto count = retried("read", [&] { return ::read(child_signals_.get(), &signals, sizeof signals); });
     return count > 0 || errno != EAGAIN;
   }
 
@@ -249,6 +252,7 @@ class ServerLoop {
   std::size_t untold_ = 0;  ///< of them
   std::uint64_t untold_since_ = 0;
   bool stopping_ = false;
+  bool alone_ = false;  ///< no other thread here: nobody prints
 };
 
 /// A server's name in ps is its pool's with this behind it.
@@ -292,8 +296,6 @@ inline constexpr std::string_view server_suffix = "-srv";
   take_role(ProcessRole::worker);
   if (!die_with_parent(parent)) ::_exit(0);
   unblock_all_signals();
-  name_process("brood-worker");
-  process_depth = server.depth + 1;
   server.control.close();  // a server's code may be in a library that has its own list of the descriptors below
   server.host_pidfd.reset();
   const std::array<int, 4> kept{channel.tasks.get(), channel.results.get(), channel.status.get(), channel.output.get()};
