@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/os/lifeline.hpp>
 #include <brood/os/process.hpp>
 #include <brood/os/signals.hpp>
 #include <brood/os/threads.hpp>
@@ -38,7 +39,8 @@ using StartWorker = pid_t (*)(Server& server, WorkerChannel& channel);
 /// Everything that a server has.
 struct Server {
   ControlSocket control;
-  Fd host_pidfd;         ///< empty where the kernel refuses pidfds
+  Fd lifeline;    ///< a pipe whose other end the host has
+  Fd host_pidfd;  ///< empty where the kernel refuses pidfds
   pid_t host = 0;
   std::uint32_t depth = 0;  ///< how many pools this process is inside of
   std::vector<std::string> arguments;
@@ -57,13 +59,14 @@ class ServerLoop {
   void run() {
     process_depth = server_.depth + 1;  // of the workers, which are copies
     block_all_signals();
-    reset_dispositions();  // a Preload may have changed them; workers start clean, and ends must be reported
+    reset_dispositions();   // a Preload may have changed them; workers start clean, and ends must be reported
     renew_crash_handler();  // for those that are forked: they have it without a system call
     WorkerLoop::warm_up();
     flush_output(flushes_all_streams);
     alone_ = count_threads() == 1;
     end_exit_here();  // once more: a Preload may have registered handlers
     child_signals_ = make_child_signal_fd();
+    go_on_without_writer(server_.lifeline.get());
     // from here on the host is watched, not the thread of it that launched us
     retried("prctl(PR_SET_PDEATHSIG)", [] { return ::prctl(PR_SET_PDEATHSIG, 0); });
     say(ControlMessage::make(ControlType::ready));
@@ -125,8 +128,7 @@ class ServerLoop {
     for (;;) {
       ControlMessage message;
       ControlSocket::Fds fds;
-      const Packet packet = server_.control.receive(
-          {reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
+      const Packet packet = server_.control.receive({reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
       if (packet.outcome == Packet::Outcome::nothing_now) return tell_of_started();
       const bool heard = packet.outcome == Packet::Outcome::received || packet.outcome == Packet::Outcome::no_room;
       if (!heard || !message.valid(packet.size)) die();
@@ -217,10 +219,11 @@ class ServerLoop {
   void reap_children() {
     for (std::size_t most = 2 * children_.size() + 8; most > 0; --most) {  // one that can't be reaped is named for ever
       siginfo_t info{};
-      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return reap_all();
+      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0)
+        return reap_all();
       if (info.si_pid == 0) return;
-      const auto child = std::find_if(children_.begin(), children_.end(),
-                                      [&](const Child& each) { return each.pid == info.si_pid; });
+      const auto child =
+          std::find_if(children_.begin(), children_.end(), [&](const Child& each) { return each.pid == info.si_pid; });
       if (child == children_.end()) return reap_all();
       reap_one(static_cast<std::size_t>(child - children_.begin()));
     }
@@ -259,8 +262,7 @@ class ServerLoop {
 inline constexpr std::string_view server_suffix = "-srv";
 
 /// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
-[[noreturn]] inline void become_server(ControlSocket control, Fd host_pidfd, pid_t host, const void* snapshot,
-                                       StartWorker start, bool host_is_threaded, std::string_view pool) {
+[[noreturn]] inline void become_server(Server server, StartWorker start, bool host_is_threaded, std::string_view pool) {
   take_role(ProcessRole::server);
   const LeaveAtEnd end;
   if (host_is_threaded) flushes_all_streams = false;
@@ -270,7 +272,7 @@ inline constexpr std::string_view server_suffix = "-srv";
   thread_context = nullptr;
   process_context = nullptr;
   library_descriptors.for_each([&](int fd) {  // other pools' pipes
-    if (fd == control.fd() || fd == host_pidfd.get()) return;
+    if (fd == server.control.fd() || fd == server.lifeline.get() || fd == server.host_pidfd.get()) return;
     library_descriptors.erase(fd);
     close_descriptor(fd);
   });
@@ -281,7 +283,6 @@ inline constexpr std::string_view server_suffix = "-srv";
   }
   ::__fpurge(stdin);  // what the host has read ahead is the host's
   try {
-    Server server{std::move(control), std::move(host_pidfd), host, process_depth, {}, {}, snapshot};
     ServerLoop(server, start).run();
   } catch (...) {
     leave(exit_code_of_broken_worker);
@@ -297,6 +298,7 @@ inline constexpr std::string_view server_suffix = "-srv";
   if (!die_with_parent(parent)) ::_exit(0);
   unblock_all_signals();
   server.control.close();  // a server's code may be in a library that has its own list of the descriptors below
+  server.lifeline.reset();
   server.host_pidfd.reset();
   const std::array<int, 4> kept{channel.tasks.get(), channel.results.get(), channel.status.get(), channel.output.get()};
   library_descriptors.for_each([&](int fd) {
@@ -315,4 +317,4 @@ inline pid_t start_by_fork(Server& server, WorkerChannel& channel) {
   return pid;
 }
 
-}  // namespace brood::detail
+}  // namespace brood::inline v0_1::detail
