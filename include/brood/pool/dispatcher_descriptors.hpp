@@ -64,4 +64,16 @@ inline void take_descriptors(Slot& slot, Task& task, const FrameHeader& header) 
   task.received = std::move(*all);
 }
 
+/// The same for results of items: a frame of one, whose worker waits until it knows that they are here.
+inline std::vector<Fd> take_item_descriptors(Slot& slot, const FrameHeader& header) {
+  if ((header.flags & FrameHeader::attached) == 0) return {};
+  std::optional<std::vector<Fd>> all;
+  if (slot.passage) all = receive_descriptors(slot.passage.get(), 0);
+  if (!all || all->size() != header.number) throw ProtocolError("an item's result with descriptors that it did not send");
+  StatusPage& page = slot.ends.status.page();
+  page.post.store(static_cast<std::uint32_t>(StatusPage::Post::taken), std::memory_order_release);
+  wake_waiter(page.post);
+  return std::move(*all);
+}
+
 }  // namespace brood::detail

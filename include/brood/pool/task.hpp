@@ -36,6 +36,7 @@ struct ResultBytes {
   pid_t pid = 0;  ///< the worker that sent them
   std::size_t offset = 0;  ///< where in `bytes` they begin
   Bytes bytes;
+  mutable std::vector<Fd> received{};  ///< descriptors that they name; whoever decodes them takes these
 
   std::span<const std::byte> view() const noexcept { return bytes.view().subspan(offset); }
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <brood/core/errors.hpp>
@@ -16,8 +17,8 @@
 namespace brood::inline v0_1::detail {
 
 inline constexpr const char* why_no_descriptor =
-    "a descriptor can be (part of) an argument of a task, or of the result of a call by submit, but not of a result of map, of "
-    "a preload_args, of a worker_hook, of an exception, nor of a buffer that a Serializer made";
+    "a descriptor can be (part of) an argument of a task, of an item, or of a result, but not of a preload_args, of a "
+    "worker_hook, of an exception, nor of a buffer that a Serializer made";
 
 /// What the task of a call holds on to, behind the `const void` of Writer::take_kept: what the call names, and what goes along.
 struct KeptByCall {
@@ -64,6 +65,21 @@ class ListedDescriptors final : public DescriptorSource {
  private:
   const std::vector<Fd>* list_;
   bool inlined_;
+};
+
+/// The same, for a message that is decoded once.
+class TakenDescriptors final : public DescriptorSource {
+ public:
+  explicit TakenDescriptors(std::vector<Fd>& list) noexcept : list_(list) {}
+
+  Fd take(std::uint32_t number) override {
+    if (number >= list_.size()) no_such_descriptor(number, list_.size());
+    if (!list_[number]) throw SerializationError("bytes can't be decoded: they name a descriptor twice");
+    return std::move(list_[number]);
+  }
+
+ private:
+  std::vector<Fd>& list_;
 };
 
 }  // namespace brood::detail

@@ -104,14 +104,15 @@ bool run_item(TaskContext& context, Writer& out, Body body) {
     body();
     if (out.size() > context.max_result_bytes) {
       const std::uint64_t size = out.size();
-      out.bytes().truncate(0);
+      out.roll_back(0, 0);
       write_too_large(out, size, context.max_result_bytes);
       failed = true;
     }
+    if (out.attached() != 0) context.items->pass_descriptors();
   } catch (const abi::__forced_unwind&) {
     throw;
   } catch (...) {
-    out.bytes().truncate(0);
+    out.roll_back(0, 0);
     write_current_failure(out);
     failed = true;
   }
