@@ -400,6 +400,30 @@ TEST_CASE("a call that is not taken keeps its descriptors, and limits of open fi
   CHECK_THROWS_AS(brood::preload_args<Holder>(make_memory("")), brood::SerializationError);
 }
 
+TEST_CASE("results whose descriptors find no room in the host are failures of their own") {
+  const support::Leftovers audit;
+  brood::Pool<brood::SpawnPolicy> pool({.workers = 1});
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  rlimit low = before;
+  const pid_t worker = pool.submit(&::getpid).get();
+  low.rlim_cur = support::numbers_in("/proc/self/fd").size() + 12;
+  ::setrlimit(RLIMIT_NOFILE, &low);
+  const auto refused = [](const auto& one) {
+    REQUIRE(!one);
+    CHECK(one.failure().kind() == brood::FailureKind::serialization);
+    CHECK_MESSAGE(one.failure().message().find("ulimit -n") != std::string::npos, one.failure().message());
+  };
+  refused(pool.submit(&open_many, 15U).outcome());
+  const auto parts = pool.try_map(&open_many, std::vector<std::size_t>{1, 15, 1}, {.chunk_size = 3});
+  CHECK(parts[0].value().size() == 1);
+  refused(parts[1]);
+  refused(parts[2]);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(pool.submit(&open_many, 15U).get().size() == 15);
+  CHECK(pool.submit(&::getpid).get() == worker);
+}
+
 #if !BROOD_TEST_HAS_THREAD_SANITIZER
 TEST_CASE("a closure of ForkPolicy has descriptors as arguments and as its result") {
   const support::Leftovers audit;

@@ -76,13 +76,15 @@ struct Dispatcher::FrameHandler {
     if ((header.flags & FrameHeader::reported) != 0) slot.look_at_progress(*task);
     if ((header.flags & FrameHeader::full) != 0 && dispatcher.options_.memory_per_worker != 0) slot.full = true;
     switch (header.type) {
-      case FrameType::items:
-        task->results.push_back(
-            {header.first, header.count, slot.pid, 0, std::move(frame.payload), take_item_descriptors(slot, header)});
+      case FrameType::items: {
+        ResultBytes results{header.first, header.count, slot.pid, 0, std::move(frame.payload)};
+        take_item_descriptors(slot, results, header);
+        task->results.push_back(std::move(results));
         task->items_done += header.count;
         if ((header.flags & FrameHeader::last) == 0) return;
         dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
+      }
       case FrameType::post: return answer_post(slot, *task);
       case FrameType::large:
         take_descriptors(slot, *task, header);

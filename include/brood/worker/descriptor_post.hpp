@@ -54,7 +54,9 @@ class DescriptorPost final : public DescriptorSource, public ItemDescriptors {
     } catch (const SystemError& error) {
       lost_ = error.code().value();
       if (outgoing_.size() > descriptors_per_packet) connection_.reset();  // a part was sent: no further item's may follow it
-      throw SerializationError(std::string("the descriptors of a result can't be sent to the host: ") + error.what());
+      if (lost_ == EPIPE) lost_ = EMFILE;  // the host has closed its end, which it does for want of numbers
+      throw SerializationError(std::string("the descriptors of a result can't be sent to the host: ") + error.what() +
+                               (lost_ == EMFILE ? "; it has reached its limit of open files (ulimit -n)" : ""));
     }
     sent_ = static_cast<std::uint32_t>(outgoing_.size());
     outgoing_.clear();
