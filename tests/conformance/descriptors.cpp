@@ -15,7 +15,9 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -143,6 +145,36 @@ std::size_t count_with(const Fd&, std::vector<Fd>) { return support::own_descrip
 std::size_t length_of(const Fd& memory) { return contents(memory).size(); }
 Fd open_of_length(std::size_t length) { return make_memory(std::string(length, 'x')); }
 
+struct MaybeMemory {
+  std::optional<Fd> memory;
+};
+/// It throws when it has opened something.
+MaybeMemory open_if_even(std::size_t length) {
+  MaybeMemory made;
+  if (length % 2 == 0) made.memory = open_of_length(length);
+  if (length % 5 == 0) throw std::runtime_error("five");
+  return made;
+}
+Fd open_and_die_of_four(std::size_t length) {
+  Fd made = open_of_length(length);
+  if (length == 4) ::raise(SIGKILL);
+  return made;
+}
+std::vector<Fd> open_many(std::size_t count) {
+  std::vector<Fd> made;
+  while (made.size() < count) made.push_back(make_memory("x"));
+  return made;
+}
+Bundle open_as_bundle(std::size_t length) {
+  Bundle made;
+  made.many.push_back(open_of_length(length));
+  return made;
+}
+Bundle join(Bundle one, Bundle other) {
+  for (Fd& each : other.many) one.many.push_back(std::move(each));
+  return one;
+}
+
 std::string number_from(const Fd& from, const Fd& to, int rounds) {
   for (int round = 0; round < rounds; ++round) put(to, get(from) + "+");
   return "done";
@@ -264,11 +296,60 @@ TEST_CASE_TEMPLATE("nothing stays open in a worker, and items of map have descri
   const std::vector<std::size_t> lengths = pool.map(&length_of, items);
   for (std::size_t at = 0; at < items.size(); ++at) REQUIRE(lengths[at] == at % 100);
   CHECK(pool.submit(&count_descriptors).get() == before);
-  const auto refused = pool.try_map(&open_of_length, std::vector<std::size_t>{1, 2});
-  for (const auto& each : refused) {
-    REQUIRE(!each);
-    CHECK(each.failure().kind() == brood::FailureKind::serialization);
-    CHECK(each.failure().message().find("not of a result of map") != std::string::npos);
+}
+
+TEST_CASE_TEMPLATE("results of map, of streams and of map_reduce have descriptors", Policy, EVERY_POLICY) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2});
+  std::vector<std::size_t> lengths;
+  for (std::size_t at = 0; at < 200; ++at) lengths.push_back(at);
+  const std::vector<Fd> opened = pool.map(&open_of_length, lengths);
+  REQUIRE(opened.size() == lengths.size());
+  for (std::size_t at = 0; at < opened.size(); ++at) {
+    REQUIRE(contents(opened[at]).size() == at);
+    REQUIRE(closed_on_exec(opened[at]));
+  }
+  std::size_t next = 0;
+  for (const auto& made : pool.try_stream(&open_if_even, lengths)) {  // some have none, some fail
+    const std::size_t length = next++;
+    if (length % 5 == 0) {
+      REQUIRE(!made);
+      REQUIRE(made.failure().message().find("five") != std::string::npos);
+    } else if (length % 2 == 0) {
+      REQUIRE(contents(*made.value().memory).size() == length);
+    } else {
+      REQUIRE(!made.value().memory);
+    }
+  }
+  CHECK(next == 200);
+  for (const Fd& each : pool.stream_unordered(&open_of_length, lengths)) {
+    if (contents(each).size() == 20) break;  // what is under way is closed
+  }
+  const Bundle all = pool.map_reduce(&open_as_bundle, &join, lengths, Bundle());
+  REQUIRE(all.many.size() == 200);
+  for (std::size_t at = 0; at < all.many.size(); ++at) REQUIRE(contents(all.many[at]).size() == at);
+  if constexpr (!std::is_same_v<Policy, brood::InlinePolicy>) {
+    const std::vector<std::size_t> none(2);
+    for (const std::size_t each : pool.map([](std::size_t) { return count_descriptors(); }, none)) {
+      CHECK(each <= pool.submit(&count_descriptors).get() + 1);  // nothing stays open
+    }
+  }
+}
+
+TEST_CASE("what an item has opened goes with a worker that dies, and the others' is there") {
+  const support::Leftovers audit;
+  brood::Pool<brood::SpawnPolicy> pool({.workers = 2});
+  const std::vector<std::size_t> lengths{1, 2, 3, 4, 5, 6, 7};
+  const auto made = pool.try_map(&open_and_die_of_four, lengths, {.chunk_size = 7});
+  for (std::size_t at = 0; at < lengths.size(); ++at) {
+    CAPTURE(at);
+    CHECK(made[at].has_value() == (lengths[at] != 4));
+    if (made[at]) CHECK(contents(made[at].value()).size() == lengths[at]);
+  }
+  CHECK(made[3].failure().kind() == brood::FailureKind::worker_died);
+  // more than one packet takes, several times over
+  for (const std::vector<Fd>& each : pool.map(&open_many, std::vector<std::size_t>{260, 0, 254, 253}, {.chunk_size = 4})) {
+    for (const Fd& one : each) REQUIRE(contents(one) == "x");
   }
 }
 
@@ -317,6 +398,30 @@ TEST_CASE("a call that is not taken keeps its descriptors, and limits of open fi
 
   CHECK_THROWS_AS(static_cast<void>(pool.submit(&length_of, Fd(1'000'000))), brood::SerializationError);
   CHECK_THROWS_AS(brood::preload_args<Holder>(make_memory("")), brood::SerializationError);
+}
+
+TEST_CASE("results whose descriptors find no room in the host are failures of their own") {
+  const support::Leftovers audit;
+  brood::Pool<brood::SpawnPolicy> pool({.workers = 1});
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  rlimit low = before;
+  const pid_t worker = pool.submit(&::getpid).get();
+  low.rlim_cur = support::numbers_in("/proc/self/fd").size() + 12;
+  ::setrlimit(RLIMIT_NOFILE, &low);
+  const auto refused = [](const auto& one) {
+    REQUIRE(!one);
+    CHECK(one.failure().kind() == brood::FailureKind::serialization);
+    CHECK_MESSAGE(one.failure().message().find("ulimit -n") != std::string::npos, one.failure().message());
+  };
+  refused(pool.submit(&open_many, 15U).outcome());
+  const auto parts = pool.try_map(&open_many, std::vector<std::size_t>{1, 15, 1}, {.chunk_size = 3});
+  CHECK(parts[0].value().size() == 1);
+  refused(parts[1]);
+  refused(parts[2]);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(pool.submit(&open_many, 15U).get().size() == 15);
+  CHECK(pool.submit(&::getpid).get() == worker);
 }
 
 #if !BROOD_TEST_HAS_THREAD_SANITIZER
@@ -376,6 +481,27 @@ void claim_descriptors() {
   say(FrameType::result, 3, 0);
   ::pause();
 }
+void say_items(std::uint32_t first, std::uint32_t count, std::uint64_t descriptors) {
+  struct {
+    FrameHeader header;
+    std::uint64_t words[2] = {};
+  } frame;
+  frame.header.type = FrameType::items;
+  frame.header.task = brood::this_task::id();
+  frame.header.flags = FrameHeader::attached;
+  frame.header.first = first;
+  frame.header.count = count;
+  frame.header.number = descriptors;
+  frame.header.size = count * sizeof(std::uint64_t);
+  (void)!::write(result_pipe(), &frame, sizeof frame.header + frame.header.size);
+  ::pause();
+}
+void claim_descriptors_of_item(int) { say_items(0, 1, 3); }
+void claim_descriptors_of_two(int) { say_items(0, 2, 0); }
+Fd claim_descriptors_of_second(int n) {
+  if (n == 1) say_items(1, 1, 1);  // the connection is there, and nothing in it
+  return make_memory("x");
+}
 void claim_more_than_were_sent(Fd) {  // it has a connection
   say(FrameType::result, 1'000'000, 0);
   ::pause();
@@ -417,6 +543,18 @@ TEST_CASE("a worker that lies about descriptors is killed, and fails its own tas
   check(pool.submit(&claim_more_than_were_sent, make_memory("")), "descriptors that it did not send");
   check(pool.submit(&ask_again, make_memory("")), "one wish for descriptors too many");
   check(pool.submit(&ask_at_length), "one wish for descriptors too many");
+  const std::vector<int> two{0, 1};
+  const auto check_item = [&](const auto& outcomes, std::size_t at, const char* text) {
+    CAPTURE(text);
+    REQUIRE(!outcomes[at]);
+    CHECK(outcomes[at].failure().kind() == brood::FailureKind::protocol);
+    CHECK_MESSAGE(outcomes[at].failure().message().find(text) != std::string::npos, outcomes[at].failure().message());
+  };
+  check_item(pool.try_map(&claim_descriptors_of_item, two, {.chunk_size = 2}), 0, "descriptors that it did not send");
+  check_item(pool.try_map(&claim_descriptors_of_two, two, {.chunk_size = 2}), 0, "items that it was not asked for");
+  const auto second = pool.try_map(&claim_descriptors_of_second, two, {.chunk_size = 2});
+  CHECK(contents(second[0].value()) == "x");
+  check_item(second, 1, "descriptors that it did not send");
   auto nothing = pool.submit({.timeout = std::chrono::milliseconds(200)}, &ask_for_nothing);
   CHECK_THROWS_AS(nothing.get(), brood::TaskTimeout);
 

@@ -72,6 +72,12 @@ TEST_CASE("descriptors travel by either of two ways, and a host that has neither
     CHECK(outcome.failure().kind() == brood::FailureKind::serialization);
     CHECK_MESSAGE(outcome.failure().message().find("both were refused") != std::string::npos, outcome.failure().message());
     CHECK(board.hits() > 0);
+    const std::vector<std::string> names{"one", "two"};
+    for (const auto& item : pool.try_map(&make_memory, names, {.chunk_size = 2})) {
+      REQUIRE(!item);
+      CHECK(item.failure().kind() == brood::FailureKind::serialization);
+      CHECK_MESSAGE(item.failure().message().find("both were refused") != std::string::npos, item.failure().message());
+    }
     board.lift();
     CHECK(contents(pool.submit(&answer, make_memory("again")).get()) == "again, answered");
   }

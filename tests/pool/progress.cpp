@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <sstream>
@@ -247,6 +248,123 @@ TEST_CASE("a progress callback that throws ends the map") {
   const auto refuse = [](const brood::Progress&) { throw std::logic_error("at the start"); };
   CHECK_THROWS_WITH_AS(pool.map(&twice, std::vector{1, 2, 3}, {.progress = refuse}), "at the start", std::logic_error);
   CHECK(pool.map(&twice, std::vector{1, 2}) == std::vector{2, 4});
+}
+
+TEST_CASE("map_reduce tells its progress") {
+  const support::Leftovers audit;
+  brood::Pool<Server> pool({.workers = 2});
+  Told told;
+  const auto plus = [](int a, int b) { return a + b; };
+  CHECK(pool.map_reduce(&twice, plus, std::vector<int>(100, 1), 0, {.progress = told.callback()}) == 200);
+  told.check_manners();
+  CHECK(told.all.back().total == 100);
+  CHECK(told.all.back().done == 100);
+}
+
+TEST_CASE_TEMPLATE("StreamOptions::progress is called when the first result is asked for, and at the end", Policy, brood::SpawnPolicy,
+                   brood::InlinePolicy) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 2});
+  for (const bool ordered : {true, false}) {
+    Told told;
+    const std::vector<int> items(1000, 1);
+    const brood::StreamOptions options{.progress = told.callback()};
+    auto results = ordered ? pool.stream(&twice, items, options) : pool.stream_unordered(&twice, items, options);
+    CHECK(told.all.empty());
+    auto at = results.begin();
+    CHECK(*at == 2);
+    CHECK(told.all.front().done == 0);
+    CHECK_FALSE(told.all.back().finished);
+    while (at != results.end()) ++at;
+    told.check_manners();
+    CHECK(told.all.back().total == 1000);
+    CHECK(told.all.back().done == 1000);
+    CHECK(told.all.back().share() == 1);
+  }
+  Told unsized;
+  std::istringstream numbers("1 2 3 4");
+  std::uint64_t count = 0;
+  for ([[maybe_unused]] const int each :
+       pool.stream(&twice, std::ranges::istream_view<int>(numbers), {.progress = unsized.callback()})) {
+    ++count;
+  }
+  CHECK(count == 4);
+  unsized.check_manners();
+  CHECK_FALSE(unsized.all.back().total);
+  CHECK(unsized.all.back().done == 4);
+}
+
+TEST_CASE("StreamOptions::progress is told while a result is waited for, and of what failed") {
+  const support::Leftovers audit;
+  brood::Pool<Server> pool({.workers = 1});
+  const auto items_behind = [](const support::Gate& gate) {
+    std::vector<std::pair<std::string, int>> items;
+    for (int n = 0; n < 10; ++n) items.emplace_back(gate.path(), n);
+    return items;
+  };
+  const support::Gate gate;
+  Told told;
+  bool seen = false;
+  std::size_t good = 0;
+  std::size_t all = 0;
+  for (const auto& outcome :
+       pool.try_stream(&work_on, items_behind(gate), {.in_flight = 10, .progress = told.callback([&](const brood::Progress& now) {
+                         if (now.done != 5 || now.running != 0.5) return;
+                         seen = true;
+                         gate.open();
+                       })})) {
+    ++all;
+    good += outcome ? 1U : 0U;
+  }
+  CHECK(seen);
+  CHECK(all == 10);
+  CHECK(good == 9);
+  told.check_manners();
+  CHECK(told.all.back().done == 10);
+  CHECK(told.all.back().failed == 1);
+
+  const support::Gate open;
+  open.open();
+  Told failing;
+  auto results = pool.stream(&work_on, items_behind(open), {.chunk_size = 1, .progress = failing.callback()});
+  std::size_t before = 0;
+  CHECK_THROWS_WITH_AS(
+      [&] {
+        for (const int each : results) before += each >= 0 ? 1U : 0U;
+      }(),
+      "seven", std::runtime_error);
+  CHECK(before == 7);
+  failing.check_manners();
+  CHECK(failing.all.back().failed == 1);
+  CHECK(failing.all.back().total == 10);
+}
+
+TEST_CASE("a stream that is left early tells nothing any more, also when its own progress callback leaves it") {
+  const support::Leftovers audit;
+  brood::Pool<Server> pool({.workers = 1});
+  Told told;
+  for (const int each : pool.stream(&twice, std::views::iota(0), {.progress = told.callback()})) {
+    if (each == 6) break;
+  }
+  REQUIRE_FALSE(told.all.empty());
+  CHECK_FALSE(told.all.back().finished);
+
+  Told leaving;
+  const auto alive = std::make_shared<int>(0);
+  std::optional<brood::Stream<int>> results;
+  results.emplace(pool.stream(&twice, std::views::iota(0), {.progress = leaving.callback([&results, alive](const brood::Progress&) {
+    results->cancel();
+    ++*alive;  // what is called is still there
+  })}));
+  CHECK(results->begin() == results->end());
+  CHECK(*alive == 1);
+  CHECK(leaving.all.size() == 1);
+  CHECK(alive.use_count() == 1);  // a progress line among what it holds has ended its line
+
+  auto stopped = pool.stream(&twice, std::views::iota(0), {.progress = [](const brood::Progress&) { throw std::logic_error("stop"); }});
+  CHECK_THROWS_WITH_AS(static_cast<void>(stopped.begin() == stopped.end()), "stop", std::logic_error);
+  CHECK(stopped.begin() == stopped.end());
+  CHECK(pool.stats().running == 0);
 }
 
 TEST_CASE("Pool::wait tells how many tasks are done") {

@@ -37,6 +37,10 @@ using Server = brood::ForkServerPolicy<>;
 int die() { return ::raise(SIGKILL); }
 int die_of(int, int, int, int) { return ::raise(SIGKILL); }
 int die_of_many(int, int, int, int, int) { return ::raise(SIGKILL); }
+int die_of_eight(int, int, int, int, int, int, int, int) { return ::raise(SIGKILL); }
+int die_of_nine(int, int, int, int, int, int, int, int, int) { return ::raise(SIGKILL); }
+std::vector<int> die_into() { return {::raise(SIGKILL)}; }
+std::vector<int> die_into_of(int, int, int) { return {::raise(SIGKILL)}; }
 int sum(int a, Picky b, Picky c) { return a + b.value + c.value; }
 
 std::string line(unsigned number) { return ", submitted at where.cpp:" + std::to_string(number) + ")"; }
@@ -62,7 +66,14 @@ TEST_CASE("a failure says where its call was submitted") {
   const brood::TaskOptions kept{.retries = 1};
   const unsigned kept_line = here() - 1;
   check(message_of(pool.submit(kept, &die)), kept_line);
-  const std::string many = message_of(pool.submit(&die_of_many, 1, 2, 3, 4, 5));
+  check(message_of(pool.submit(&die_of_many, 1, 2, 3, 4, 5)), here());
+  check(message_of(pool.submit(&die_of_eight, 1, 2, 3, 4, 5, 6, 7, 8)), here());
+  std::vector<int> place(1);
+  check(message_of(pool.submit_into(place, &die_into)), here());
+  check(message_of(pool.submit_into(place, &die_into_of, 1, 2, 3)), here());
+  check(message_of(brood::async<Server>(&die)), here());
+  check(message_of(brood::async<Server>(&die_of, 1, 2, 3, 4)), here());
+  const std::string many = message_of(pool.submit(&die_of_nine, 1, 2, 3, 4, 5, 6, 7, 8, 9));
   CHECK_MESSAGE(many.find("submitted at") == std::string::npos, many);
   const std::string none = message_of(pool.submit({.where = {}}, &die));
   CHECK_MESSAGE(none.find("submitted at") == std::string::npos, none);
@@ -82,6 +93,12 @@ TEST_CASE("a failure of an item says where its map was called") {
   const unsigned options_line = here() - 1;
   const std::string other = with_options[1].failure().message();
   CHECK_MESSAGE(other.find(line(options_line)) != std::string::npos, other);
+  auto streamed = pool.try_stream(fatal, items);
+  const unsigned stream_line = here() - 1;
+  auto at = streamed.begin();
+  ++at;
+  const std::string third = at->failure().message();
+  CHECK_MESSAGE(third.find(line(stream_line) + ", item 1") != std::string::npos, third);
 }
 
 TEST_CASE("an argument that can't be written is named, with the callable") {

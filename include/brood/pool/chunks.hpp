@@ -199,6 +199,7 @@ class ChunkFlight {
 
   std::uint64_t decode(const Chunk& chunk, const ResultBytes& part) {
     Reader in(part.view());
+    TakenDescriptors descriptors(part.received, part.received_error);
     std::uint64_t bad = 0;
     for (std::uint32_t at = 0; at < part.count; ++at) {
       if constexpr (Results::plain) {
@@ -227,7 +228,8 @@ class ChunkFlight {
                                    chunk.task->circumstances()));
           continue;
         }
-        results.store(index, bytes);
+        Reader item(bytes);
+        results.store(index, item.with(&descriptors));
       } catch (const std::exception& error) {
         ++bad;
         fail(index, undecodable(chunk, index, error.what()));

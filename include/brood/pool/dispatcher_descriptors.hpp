@@ -55,13 +55,40 @@ inline void answer_post(Slot& slot, Task& task) {
   wake_waiter(page.post);
 }
 
+/// What a worker has sent through its connection: nothing, and an errno, where this process has no numbers for it. Then the
+/// connection has parts of it still, and ends: what the worker would send next can't be told from these.
+inline std::optional<std::vector<Fd>> receive_passed(Slot& slot, int& error) {
+  if (!slot.passage) return std::nullopt;
+  try {
+    return receive_descriptors(slot.passage.get(), 0);
+  } catch (const SystemError& refused) {
+    error = refused.code().value();
+    slot.passage.reset();
+    return std::nullopt;
+  }
+}
+
 /// The descriptors of a result that has come. Throws ProtocolError when they are not those that the worker says it has sent.
 inline void take_descriptors(Slot& slot, Task& task, const FrameHeader& header) {
-  if (header.first == 0 || (task.pull_refused && header.first == task.received.size())) return;
+  if (header.first == 0 || (task.pull_refused && (header.first == task.received.size() || task.received_error != 0))) return;
   std::optional<std::vector<Fd>> all;
-  if (slot.passage && task.received.empty()) all = receive_descriptors(slot.passage.get(), 0);
+  if (task.received.empty()) all = receive_passed(slot, task.received_error);
+  if (task.received_error != 0) return;
   if (!all || all->size() != header.first) throw ProtocolError("a result with descriptors that it did not send");
   task.received = std::move(*all);
+}
+
+/// The same for results of items: where they have any it is one item's, and its worker waits until it knows that they are here.
+inline void take_item_descriptors(Slot& slot, ResultBytes& item, const FrameHeader& header) {
+  if ((header.flags & FrameHeader::attached) == 0) return;
+  auto all = receive_passed(slot, item.received_error);
+  if (item.received_error == 0) {
+    if (!all || all->size() != header.number) throw ProtocolError("an item's result with descriptors that it did not send");
+    item.received = std::move(*all);
+  }
+  StatusPage& page = slot.ends.status.page();
+  page.post.store(static_cast<std::uint32_t>(StatusPage::Post::taken), std::memory_order_release);
+  wake_waiter(page.post);
 }
 
 }  // namespace brood::detail

@@ -314,6 +314,7 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
   task->failure.reset();
   task->results.clear();
   task->received.clear();
+  task->received_error = 0;
   drop_pull(*task);
   task->pull_refused = false;
   task->timed_out = false;

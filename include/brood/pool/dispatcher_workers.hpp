@@ -47,7 +47,8 @@ struct Dispatcher::FrameHandler {
         const std::uint32_t left = task.items - task.items_done;
         const bool last = (header.flags & FrameHeader::last) != 0;
         const bool ended_early = (header.flags & FrameHeader::full) != 0 && header.first + header.count != 0;
-        if (task.items == 0 || header.first != task.items_done || header.count > left ||
+        const bool attached = (header.flags & FrameHeader::attached) != 0;
+        if (task.items == 0 || header.first != task.items_done || header.count > left || (attached && (last || header.count != 1)) ||
             (last ? header.count != left && !task.halted && !ended_early : header.count == 0) ||
             header.count > header.size / sizeof(std::uint64_t)) {
           throw ProtocolError("results of items that it was not asked for");
@@ -75,12 +76,15 @@ struct Dispatcher::FrameHandler {
     if ((header.flags & FrameHeader::reported) != 0) slot.look_at_progress(*task);
     if ((header.flags & FrameHeader::full) != 0 && dispatcher.options_.memory_per_worker != 0) slot.full = true;
     switch (header.type) {
-      case FrameType::items:
-        task->results.push_back({header.first, header.count, slot.pid, 0, std::move(frame.payload)});
+      case FrameType::items: {
+        ResultBytes results{header.first, header.count, slot.pid, 0, std::move(frame.payload)};
+        take_item_descriptors(slot, results, header);
+        task->results.push_back(std::move(results));
         task->items_done += header.count;
         if ((header.flags & FrameHeader::last) == 0) return;
         dispatcher.take_output(slot, *task);
         return dispatcher.finish_front(slot, header.number, std::nullopt);
+      }
       case FrameType::post: return answer_post(slot, *task);
       case FrameType::large:
         take_descriptors(slot, *task, header);

@@ -10,7 +10,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -39,12 +38,11 @@ class FoldResults {
   void reserve(std::size_t) {}
   void grow_to(std::size_t size) noexcept { size_ = std::max(size_, size); }
 
-  void store(std::uint64_t index, std::span<const std::byte> bytes) {
-    if (in_worker && bytes.empty()) {  // a part of what comes with a later item
+  void store(std::uint64_t index, Reader& in) {
+    if (in_worker && in.remaining() == 0) {  // a part of what comes with a later item
       if (unfolded_++ == 0) unfolded_from_ = index;
       return;
     }
-    Reader in(bytes);
     if constexpr (in_worker) in.number<std::uint8_t>();
     Part part = in.value<Part>();
     in.finish();

@@ -147,7 +147,7 @@ class Future {
       try {
         detail::LargeMessage* const large = task().pull ? &task().pull->message() : nullptr;
         Reader in = large != nullptr ? Reader(large->own.view(), large->blocks) : Reader(task().results[0].view());
-        detail::ListedDescriptors descriptors(&task().received);
+        detail::ListedDescriptors descriptors(&task().received, false, task().received_error);
         in.with(&descriptors);
         R value = in.value<R>();
         in.finish();

@@ -23,7 +23,7 @@ struct InlineAnswer {
 inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64_t seed, std::uint64_t max_result_bytes) {
   class Items final : public ItemSink {
    public:
-    Items(Bytes& into, ProgressWords& words) : progress(words), into_(into) {}
+    Items(ResultParts& into, ProgressWords& words) : progress(words), into_(into) {}
 
     ProgressWords& progress;
 
@@ -32,23 +32,39 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
       return true;
     }
     void finish(bool failed, std::span<const std::byte> bytes) override {
+      if (!attached.empty()) flush();
       const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
-      into_.append(&word, sizeof word);
-      into_.append(bytes.data(), bytes.size());
+      bytes_.append(&word, sizeof word);
+      bytes_.append(bytes.data(), bytes.size());
+      ++count_;
+      if (!attached.empty()) flush(std::exchange(attached, {}));
     }
     void amend(std::span<const std::byte> bytes) override {
-      into_.truncate(into_.size() - sizeof(std::uint64_t));
+      bytes_.truncate(bytes_.size() - sizeof(std::uint64_t));
+      --count_;
       finish(false, bytes);
     }
+    void pass_descriptors() override {}
+
+    /// What is here becomes a part of the results.
+    void flush(std::vector<Fd> named = {}) {
+      if (count_ == 0) return;
+      into_.push_back({first_, count_, ::getpid(), 0, std::exchange(bytes_, Bytes()), std::move(named)});
+      first_ += std::exchange(count_, 0);
+    }
+
+    std::vector<Fd> attached;  ///< descriptors of the item that is about to be finished
 
    private:
-    Bytes& into_;
+    ResultParts& into_;
+    Bytes bytes_;
+    std::uint32_t first_ = 0;
+    std::uint32_t count_ = 0;
   };
 
   InlineAnswer answer;
-  Bytes items;
   ProgressWords progress;
-  Items sink(items, progress);
+  Items sink(answer.results, progress);
   TaskContext context;
   context.task = task.id;
   context.call = task.call;
@@ -63,10 +79,10 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
     Reader in = Reader::of_call(task.payload->view()).with(&descriptors);
     const auto thunk = reinterpret_cast<Thunk>(read_code(in));
     Writer out;
-    if (task.items == 0) out.attach_to(&answer.received);
+    out.attach_to(task.items == 0 ? &answer.received : &sink.attached);
     thunk(context, in, out);
     if (task.items != 0) {
-      answer.results.push_back({0, task.items, ::getpid(), 0, std::move(items)});
+      sink.flush();
     } else if (out.size() > max_result_bytes) {
       Writer why;
       write_too_large(why, out.size(), max_result_bytes);

@@ -21,6 +21,11 @@ class MapProgress {
   std::uint64_t done = 0;    ///< those that failed among them
   std::uint64_t failed = 0;
 
+  /// The time since the beginning is counted from now on.
+  void begin() noexcept { ticker_.begin(); }
+  /// Nobody wants to know any more.
+  void drop() noexcept { ticker_ = ProgressTicker(nullptr); }
+
   ProgressTicker::Clock::time_point next() const noexcept { return ticker_.next(); }
   bool due() const noexcept { return ticker_.due(); }
 

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <map>
 #include <optional>
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -40,12 +39,11 @@ class MapResults {
     if (size > all_.size()) all_.resize(size);
   }
 
-  /// Takes the bytes of a result. Throws what decoding throws.
-  void store(std::size_t index, std::span<const std::byte> bytes) {
+  /// Takes a result. Throws what decoding throws.
+  void store(std::size_t index, Reader& item) {
     if constexpr (std::is_void_v<R>) {
       all_[index].emplace();
     } else {
-      Reader item(bytes);
       R value = item.value<R>();
       item.finish();
       all_[index].emplace(std::move(value));
@@ -106,8 +104,7 @@ class MapResults<R> {
     in.raw(taken * each);
     return taken;
   }
-  void store(std::size_t index, std::span<const std::byte> bytes) {
-    Reader item(bytes);
+  void store(std::size_t index, Reader& item) {
     values_[index] = item.value<R>();
     item.finish();
   }

@@ -169,6 +169,12 @@ struct StreamOptions {
   /// When a stream is left early, how long items that run may take to finish before they are killed with their workers;
   /// milliseconds::max(): as long as they like. Its destructor, or cancel(), waits meanwhile.
   std::chrono::milliseconds exit_grace{10};
+  /// MapOptions::progress. Called by the thread that reads the stream: when the first result is asked for, then while one is
+  /// asked for or waited for, about ten times a second, and when all were handed out or the stream ends with a failure. Not when
+  /// it is left early. What it throws comes out of the iterator, and ends the stream.
+  ProgressCallback progress = nullptr;
+  /// MapOptions::where.
+  std::source_location where = std::source_location::current();
 };
 
 }  // namespace brood

@@ -60,6 +60,10 @@ std::shared_ptr<Dispatcher> make_dispatcher(PoolOptions options, Policy policy, 
   }
 }
 
+/// What stands first in a call without options.
+template <class T>
+concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
+
 /// The options with what the environment says.
 inline PoolOptions with_environment(PoolOptions options) {
   const char* const trace = secure_getenv("BROOD_TRACE");
@@ -122,39 +126,56 @@ class Pool {
   /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
   /// parameter types and serialized before submit returns. Throws PoolClosed, QueueFull, MessageTooLarge,
   /// SerializationError, which names the argument, and what a serializer throws. Options that make no sense are a
-  /// std::invalid_argument. Failures say where a call of up to four arguments was submitted; one with more says so when it has
+  /// std::invalid_argument. Failures say where a call of up to eight arguments was submitted; one with more says so when it has
   /// options.
-  template <class F>
-    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  template <detail::NoOptions F>
   auto submit(F&& f, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f));
   }
-  template <class F, class A>
-    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  template <detail::NoOptions F, class A>
   auto submit(F&& f, A&& a, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a));
   }
-  template <class F, class A, class B>
-    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  template <detail::NoOptions F, class A, class B>
   auto submit(F&& f, A&& a, B&& b, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
   }
-  template <class F, class A, class B, class C>
-    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  template <detail::NoOptions F, class A, class B, class C>
   auto submit(F&& f, A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
   }
-  template <class F, class A, class B, class C, class D>
-    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
+  template <detail::NoOptions F, class A, class B, class C, class D>
   auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
                   std::forward<D>(d));
   }
-  template <class F, class A, class B, class C, class D, class E, class... More>
-    requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
-  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, More&&... more) {
+  template <detail::NoOptions F, class A, class B, class C, class D, class E>
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
+                  std::forward<D>(d), std::forward<E>(e));
+  }
+  template <detail::NoOptions F, class A, class B, class C, class D, class E, class G>
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, G&& g, std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
+                  std::forward<D>(d), std::forward<E>(e), std::forward<G>(g));
+  }
+  template <detail::NoOptions F, class A, class B, class C, class D, class E, class G, class H>
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, G&& g, H&& h,
+              std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
+                  std::forward<D>(d), std::forward<E>(e), std::forward<G>(g), std::forward<H>(h));
+  }
+  template <detail::NoOptions F, class A, class B, class C, class D, class E, class G, class H, class I>
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, G&& g, H&& h, I&& i,
+              std::source_location where = std::source_location::current()) {
+    return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
+                  std::forward<D>(d), std::forward<E>(e), std::forward<G>(g), std::forward<H>(h), std::forward<I>(i));
+  }
+  template <detail::NoOptions F, class A, class B, class C, class D, class E, class G, class H, class I, class J, class... More>
+  auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, G&& g, H&& h, I&& i, J&& j, More&&... more) {
     return submit(TaskOptions{.where = {}}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
-                  std::forward<D>(d), std::forward<E>(e), std::forward<More>(more)...);
+                  std::forward<D>(d), std::forward<E>(e), std::forward<G>(g), std::forward<H>(h), std::forward<I>(i),
+                  std::forward<J>(j), std::forward<More>(more)...);
   }
 
   /// The same with options: submit({.timeout = 2s, .retries = 1}, f, args...).
@@ -171,12 +192,34 @@ class Pool {
   ///
   /// The destination belongs to the pool until the task is resolved, that is until get, outcome or wait has returned, ready()
   /// says so, or the pool is gone, so declare it before the pool; dropping the future changes nothing about that. From then on
-  /// nobody writes there. What is in it meanwhile, or after a failure, may be anything.
-  template <class Destination, class F, class... Args>
-    requires(!std::same_as<std::remove_cvref_t<Destination>, TaskOptions>)
-  Future<std::size_t> submit_into(Destination&& destination, F&& f, Args&&... args) {
-    return submit_into(TaskOptions{.where = {}}, std::forward<Destination>(destination), std::forward<F>(f),
-                       std::forward<Args>(args)...);
+  /// nobody writes there. What is in it meanwhile, or after a failure, may be anything. Failures say where a call of up to three
+  /// arguments was submitted, as submit does.
+  template <detail::NoOptions Destination, class F>
+  Future<std::size_t> submit_into(Destination&& destination, F&& f, std::source_location where = std::source_location::current()) {
+    return submit_into(TaskOptions{.where = where}, std::forward<Destination>(destination), std::forward<F>(f));
+  }
+  template <detail::NoOptions Destination, class F, class A>
+  Future<std::size_t> submit_into(Destination&& destination, F&& f, A&& a,
+                                  std::source_location where = std::source_location::current()) {
+    return submit_into(TaskOptions{.where = where}, std::forward<Destination>(destination), std::forward<F>(f),
+                       std::forward<A>(a));
+  }
+  template <detail::NoOptions Destination, class F, class A, class B>
+  Future<std::size_t> submit_into(Destination&& destination, F&& f, A&& a, B&& b,
+                                  std::source_location where = std::source_location::current()) {
+    return submit_into(TaskOptions{.where = where}, std::forward<Destination>(destination), std::forward<F>(f),
+                       std::forward<A>(a), std::forward<B>(b));
+  }
+  template <detail::NoOptions Destination, class F, class A, class B, class C>
+  Future<std::size_t> submit_into(Destination&& destination, F&& f, A&& a, B&& b, C&& c,
+                                  std::source_location where = std::source_location::current()) {
+    return submit_into(TaskOptions{.where = where}, std::forward<Destination>(destination), std::forward<F>(f),
+                       std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
+  }
+  template <detail::NoOptions Destination, class F, class A, class B, class C, class D, class... More>
+  Future<std::size_t> submit_into(Destination&& destination, F&& f, A&& a, B&& b, C&& c, D&& d, More&&... more) {
+    return submit_into(TaskOptions{.where = {}}, std::forward<Destination>(destination), std::forward<F>(f), std::forward<A>(a),
+                       std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<More>(more)...);
   }
 
   /// The same with options: submit_into({.timeout = 2s}, destination, f, args...).
@@ -341,17 +384,6 @@ class Pool {
   int exceptions_;
 };
 
-/// Runs f(args...) in a process of its own, started by Policy for this call. The process and its server end when the
-/// call is done, whether or not the future is kept.
-template <class Policy, class F, class... Args>
-auto async(F&& f, Args&&... args) {
-  PoolOptions options;
-  options.workers = 1;
-  constexpr bool closure = !detail::PortableCallable<std::decay_t<F>> && CopiesHost<Policy>;
-  auto dispatcher = detail::make_dispatcher(std::move(options), Policy{}, !RunsInline<Policy> && !closure);
-  auto future = detail::submit_under<Policy>(dispatcher, TaskOptions{.where = {}}, std::forward<F>(f), std::forward<Args>(args)...);
-  if constexpr (!RunsInline<Policy>) dispatcher->shut_down_when_idle();
-  return future;
-}
-
 }  // namespace brood
+
+#include <brood/pool/async.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How a call that takes its time tells how far it has come: Pool::map, Pool::try_map, Pool::wait.
+// How a call that takes its time tells how far it has come: Pool::map, Pool::map_reduce, Pool::stream and their like, Pool::wait.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace brood::inline v0_1 {
 
-/// How far a call has come: the items of a map, the tasks of Pool::wait.
+/// How far a call has come: the items of a map or a stream, the tasks of Pool::wait.
 struct Progress {
   std::uint64_t done = 0;              ///< items that are done, those that failed among them; never less than told before
   std::uint64_t failed = 0;            ///< of them, so far as is known: results are looked into some at a time
@@ -42,7 +42,9 @@ class ProgressTicker {
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds interval{100};
 
-  explicit ProgressTicker(ProgressCallback callback) : callback_(std::move(callback)) {
+  explicit ProgressTicker(ProgressCallback callback) noexcept : callback_(std::move(callback)) { begin(); }
+
+  void begin() noexcept {
     if (callback_) begin_ = Clock::now();
   }
 

@@ -11,7 +11,7 @@
 #include <variant>
 
 #include <brood/pool/outcome.hpp>
-#include <brood/pool/stream_feed.hpp>
+#include <brood/pool/stream_reader.hpp>
 
 namespace brood::inline v0_1 {
 
@@ -105,7 +105,7 @@ class Stream {
         if constexpr (outcomes) {
           current.emplace(std::move(failure));
         } else {
-          feed->end();
+          feed->end_with_failure();
           failure.raise();
         }
       } else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // internal
-// What stands behind a Stream: reads the input, keeps a bounded number of items in flight, and collects results.
+// What stands behind a Stream: keeps a bounded number of items in flight, and collects results. stream_reader.hpp reads the input.
 //
 // All of it happens on the thread that iterates, in refill(). When it reads input it can't hand out anything, so the order is:
 // what is here is handed out first, unless the input is quick; a chunk is sent as soon as gathering it has taken as long as
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <brood/pool/chunks.hpp>
+#include <brood/pool/map_progress.hpp>
 #include <brood/pool/stream_results.hpp>
 
 namespace brood::inline v0_1::detail {
@@ -41,31 +42,35 @@ class StreamFeed {
   /// Sees to it that the next result is ready. False when there is none any more. Throws what the input has thrown, when all
   /// before that was handed out.
   bool next() {
+    if (progress_.due()) tell_progress();
     if (credit_ == 0 || !results().ready()) return refill();
     --credit_;
     return true;
   }
 
+  /// The item that is next has failed, which is the end.
+  void end_with_failure() {
+    cancel_rest();
+    tell_progress(true);
+    progress_.drop();
+  }
+
   /// Cancels what is left.
   void end() noexcept {
-    ended_ = true;
-    cause_ = nullptr;
-    credit_ = 0;
-    if (!flight_.dispatcher->in_own_process()) return;  // a copy of the host: nothing of it is ours
-    try {
-      const std::vector<TaskPtr> tasks = flight_.tasks();
-      flight_.flying.clear();
-      if (!tasks.empty()) flight_.dispatcher->end_early(tasks, exit_grace_);
-    } catch (...) {  // out of memory or descriptors: what could not be cancelled runs to its end
+    cancel_rest();
+    if (telling_) {
+      drop_due_ = true;  // it is its callback that ends it
+    } else {
+      progress_.drop();
     }
-    results().clear();
   }
 
  protected:
   StreamFeed(const std::shared_ptr<Dispatcher>& dispatcher, CallableName name, const StreamOptions& options, bool ordered,
              std::size_t (*item_size)(Reader&))
       : flight_(dispatcher, {name, timeout_of(*dispatcher, options.timeout), options.retries, options.chunk_size,
-                             options.priority}),
+                             options.priority, false, options.where}),
+        progress_(*dispatcher, options.progress),
         in_flight_(dispatcher->policy().runs_inline ? 1 : options.in_flight),
         max_bytes_(options.max_bytes != 0 ? options.max_bytes : default_bytes),
         least_(options.max_bytes != 0 ? 1 : dispatcher->worker_count()),
@@ -101,6 +106,9 @@ class StreamFeed {
   /// Reads `most` items, or as many as `most_bytes` and patience allow, and sends them as one chunk.
   virtual void send_next(std::size_t most, std::uint64_t most_bytes) = 0;
 
+  /// Items of the input, where it knows how many. Reads none.
+  virtual std::optional<std::uint64_t> input_size() = 0;
+
   /// For send_next: there will be no further item, because of `cause` if there is one.
   void end_of_input(std::exception_ptr cause = nullptr) noexcept {
     ended_ = true;
@@ -135,9 +143,42 @@ class StreamFeed {
   static constexpr std::uint64_t slow_read_ns = 1'000'000;
   static constexpr std::chrono::milliseconds reading_at_once{1};  ///< while a result waits to be handed out
 
+  void cancel_rest() noexcept {
+    ended_ = true;
+    cause_ = nullptr;
+    credit_ = 0;
+    if (!flight_.dispatcher->in_own_process()) return;  // a copy of the host: nothing of it is ours
+    try {
+      const std::vector<TaskPtr> tasks = flight_.tasks();
+      flight_.flying.clear();
+      if (!tasks.empty()) flight_.dispatcher->end_early(tasks, exit_grace_);
+    } catch (...) {  // out of memory or descriptors: what could not be cancelled runs to its end
+    }
+    results().clear();
+  }
+
+  void tell_progress(bool finished = false) {
+    progress_.done = flight_.settled;
+    progress_.failed = flight_.failed;
+    telling_ = true;
+    try {
+      progress_.tell(flight_.tasks(), finished);
+    } catch (...) {
+      telling_ = false;
+      throw;
+    }
+    telling_ = false;
+    if (drop_due_) progress_.drop();
+  }
+
   std::uint64_t outstanding() const noexcept { return read_ - flight_.results.taken(); }
 
   bool refill() {
+    if (!std::exchange(begun_, true) && !ended_) {
+      progress_.begin();
+      progress_.total = input_size();
+      tell_progress();
+    }
     for (;;) {
       const unsigned workers = flight_.dispatcher->worker_count();  // others may resize the pool meanwhile
       flight_.sizer.share_among(workers);
@@ -145,10 +186,13 @@ class StreamFeed {
       top_up();
       if (results().ready()) return give_credit();
       if (flight_.flying.empty()) break;
-      flight_.dispatcher->wait_any(flight_.tasks(), Dispatcher::Clock::time_point::max(), workers);
+      if (progress_.due()) tell_progress();
+      flight_.dispatcher->wait_any(flight_.tasks(), progress_.next(), workers);
     }
     credit_ = 0;
     if (cause_) std::rethrow_exception(std::exchange(cause_, nullptr));
+    tell_progress(true);
+    progress_.drop();
     return false;
   }
 
@@ -227,6 +271,7 @@ class StreamFeed {
     for (std::uint32_t at = 0; at < count; ++at) flight_.fail(first + at, failure);
   }
 
+  MapProgress progress_;
   const std::uint64_t in_flight_;
   const std::uint64_t max_bytes_;
   const std::uint64_t least_;  ///< so many items may be in flight whatever their size
@@ -235,116 +280,11 @@ class StreamFeed {
   std::uint64_t credit_ = 0;
   std::uint64_t read_ns_ = 0;     ///< an item takes so long to be read, on average
   std::uint64_t item_bytes_ = 0;  ///< of the last chunk's
+  bool begun_ = false;
   bool ended_ = false;
+  bool telling_ = false;   ///< the progress callback runs
+  bool drop_due_ = false;  ///< and is not to run again
   std::exception_ptr cause_;
 };
-
-/// A range as std::views::all would have it: a view or an rvalue is kept, of another lvalue the reference.
-template <class Range>
-using KeptRange = std::conditional_t<std::is_lvalue_reference_v<Range> && !std::ranges::view<std::remove_cvref_t<Range>>, Range,
-                                     std::remove_cvref_t<Range>>;
-
-template <class F, class Kept>
-using StreamedItems = ItemWriter<F, std::ranges::range_reference_t<std::remove_reference_t<Kept>&>>;
-
-/// The part that reads.
-template <Route route, class F, class Kept>
-class StreamReader final : public StreamFeed<typename StreamedItems<F, Kept>::Result> {
-  using Range = std::remove_reference_t<Kept>;
-  using Iterator = std::ranges::iterator_t<Range&>;
-  using End = std::ranges::sentinel_t<Range&>;
-  using Out = StreamedItems<F, Kept>;
-  using Arguments = typename Out::Arguments;
-  using Result = typename Out::Result;
-  using Feed = StreamFeed<Result>;
-  static constexpr bool closure = route != Route::serialized;
-
- public:
-  template <class Callable, class From>
-  StreamReader(const std::shared_ptr<Dispatcher>& dispatcher, Callable&& f, From&& range, const StreamOptions& options,
-               bool ordered)
-      : Feed(dispatcher, name_of<F>(f), options, ordered, &item_size<Arguments>),
-        f_(std::forward<Callable>(f)),
-        range_(std::forward<From>(range)) {
-    if constexpr (!std::is_void_v<Result>) require_serializable<Result>();
-    RequireTuple<Arguments>::check();
-    if constexpr (is_function_pointer<F>) require_function(reinterpret_cast<const void*>(f_));
-    if constexpr (route == Route::snapshot) {  // the copy has f_ at this address
-      lease_.emplace(dispatcher, &f_);
-      this->flight_.source = lease_->id();
-    } else if constexpr (closure) {
-      this->flight_.state = &f_;
-    }
-  }
-
- private:
-  void send_next(std::size_t most, std::uint64_t most_bytes) override {
-    Writer out = Writer::of_call();
-    if constexpr (closure) {
-      out.raw(code_of<&run_items_in_place<F, Arguments, Result>>());
-    } else {
-      out.raw(code_of<&run_items<F, Arguments, Result>>());
-      write_callable<F>(out, f_);
-    }
-    const std::size_t head = out.size();
-    const std::uint64_t limit = std::min<std::uint64_t>(most_bytes, max_chunk_bytes);
-    std::uint32_t count = 0;
-    std::optional<Failure> refused;
-    typename Feed::Patience patience(this->slow_input());
-    try {
-      while (count < most && !refused && out.size() - head < limit) {
-        if (!arrive()) {
-          this->end_of_input();
-          break;
-        }
-        if constexpr (Out::template copied<Iterator, End>) {
-          count += Out::copy(*this->flight_.dispatcher, out, *at_, *end_, most - count, limit);
-          if (count != 0) break;  // else one is too large
-        }
-        refused = Out::write(*this->flight_.dispatcher, this->flight_.options.name, out, **at_, this->read_ + count);
-        passed_ = true;
-        if (!refused && patience.over(++count)) break;
-      }
-    } catch (...) {
-      this->end_of_input(std::current_exception());
-    }
-    if (this->left_) *this->left_ -= std::min<std::uint64_t>(*this->left_, count + (refused ? 1U : 0U));
-    this->send_read(std::move(out), head, count, refused, patience);
-  }
-
-  /// Goes to the next item, which is not before it is wanted: it may be a while until the input has it. False when there is
-  /// none.
-  bool arrive() {
-    if (!at_) {
-      if constexpr (std::ranges::sized_range<Range&>) this->left_ = std::ranges::size(range_);
-      at_.emplace(std::ranges::begin(range_));
-      end_.emplace(std::ranges::end(range_));
-    } else if (passed_) {
-      ++*at_;
-    }
-    passed_ = false;
-    return !(*at_ == *end_);
-  }
-
-  F f_;
-  Kept range_;
-  std::optional<Iterator> at_;
-  std::optional<End> end_;
-  bool passed_ = false;  ///< the item at `at_` was taken
-  std::optional<SnapshotLease> lease_;
-};
-
-/// A stream's feed under a policy; refuses at compile time what can't work.
-template <class Policy, class F, class Range>
-auto feed_under(const std::shared_ptr<Dispatcher>& dispatcher, F&& f, Range&& range, const StreamOptions& options, bool ordered) {
-  using Function = std::decay_t<F>;
-  using Kept = KeptRange<Range>;
-  require_callable<Policy, Function>();
-  check_options(options);
-  using Reader = StreamReader<route_of<Policy, Function>, Function, Kept>;
-  std::unique_ptr<StreamFeed<typename StreamedItems<Function, Kept>::Result>> feed =
-      std::make_unique<Reader>(dispatcher, std::forward<F>(f), std::forward<Range>(range), options, ordered);
-  return feed;
-}
 
 }  // namespace brood::detail

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <map>
 #include <optional>
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -61,10 +60,9 @@ class StreamResults {
     return taken;
   }
 
-  /// Takes the bytes of a result. Throws what decoding throws.
-  void store(std::uint64_t index, std::span<const std::byte> bytes) {
-    const std::size_t size = bytes.size() + sizeof(std::uint64_t);
-    Reader item(bytes);
+  /// Takes a result. Throws what decoding throws.
+  void store(std::uint64_t index, Reader& item) {
+    const std::size_t size = item.remaining() + sizeof(std::uint64_t);
     if constexpr (std::is_void_v<R>) {
       item.finish();
       place_of(index, State::value);

@@ -36,6 +36,8 @@ struct ResultBytes {
   pid_t pid = 0;  ///< the worker that sent them
   std::size_t offset = 0;  ///< where in `bytes` they begin
   Bytes bytes;
+  mutable std::vector<Fd> received{};  ///< descriptors that they name; whoever decodes them takes these
+  int received_error = 0;  ///< an errno: why they are not there
 
   std::span<const std::byte> view() const noexcept { return bytes.view().subspan(offset); }
 };
@@ -111,6 +113,7 @@ struct Task {
   bool delayed = false;       ///< it waits for its next try
   ResultParts results;
   std::vector<Fd> received;  ///< descriptors of the result
+  int received_error = 0;    ///< an errno: why they are not there
   std::shared_ptr<const Attachment> attachment;  ///< its large parts; null where it has none
   Assemble assemble = nullptr;     ///< how a large result is put together while it is read; null: as parts
   std::unique_ptr<const Landing> landing;  ///< where its elements are wanted; null: nowhere, it is a value

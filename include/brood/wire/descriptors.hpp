@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <brood/core/errors.hpp>
@@ -16,8 +18,8 @@
 namespace brood::inline v0_1::detail {
 
 inline constexpr const char* why_no_descriptor =
-    "a descriptor can be (part of) an argument of a task, or of the result of a call by submit, but not of a result of map, of "
-    "a preload_args, of a worker_hook, of an exception, nor of a buffer that a Serializer made";
+    "a descriptor can be (part of) an argument of a task, of an item, or of a result, but not of a preload_args, of a "
+    "worker_hook, of an exception, nor of a buffer that a Serializer made";
 
 /// What the task of a call holds on to, behind the `const void` of Writer::take_kept: what the call names, and what goes along.
 struct KeptByCall {
@@ -49,12 +51,20 @@ class DescriptorSource {
                            std::to_string(count));
 }
 
+[[noreturn]] inline void descriptors_were_lost(int error) {
+  throw SerializationError("its descriptors can't be received: " + std::generic_category().message(error) +
+                           "; raise the limit of open files (ulimit -n), or keep fewer open");
+}
+
 /// Descriptors that are here already. Each use gets a copy.
 class ListedDescriptors final : public DescriptorSource {
  public:
-  explicit ListedDescriptors(const std::vector<Fd>* list, bool inlined = false) noexcept : list_(list), inlined_(inlined) {}
+  /// `lost`: an errno; why there are none.
+  explicit ListedDescriptors(const std::vector<Fd>* list, bool inlined = false, int lost = 0) noexcept
+      : list_(list), inlined_(inlined), lost_(lost) {}
 
   Fd take(std::uint32_t number) override {
+    if (lost_ != 0) descriptors_were_lost(lost_);
     const std::size_t count = list_ != nullptr ? list_->size() : 0;
     if (number >= count) no_such_descriptor(number, count);
     return duplicate((*list_)[number].get());
@@ -64,6 +74,24 @@ class ListedDescriptors final : public DescriptorSource {
  private:
   const std::vector<Fd>* list_;
   bool inlined_;
+  int lost_;
+};
+
+/// The same, for a message that is decoded once.
+class TakenDescriptors final : public DescriptorSource {
+ public:
+  TakenDescriptors(std::vector<Fd>& list, int lost) noexcept : list_(list), lost_(lost) {}
+
+  Fd take(std::uint32_t number) override {
+    if (lost_ != 0) descriptors_were_lost(lost_);
+    if (number >= list_.size()) no_such_descriptor(number, list_.size());
+    if (!list_[number]) throw SerializationError("bytes can't be decoded: they name a descriptor twice");
+    return std::move(list_[number]);
+  }
+
+ private:
+  std::vector<Fd>& list_;
+  int lost_;
 };
 
 }  // namespace brood::detail

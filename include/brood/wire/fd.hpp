@@ -13,8 +13,8 @@ namespace brood::inline v0_1 {
 /// Owns one descriptor, of whatever kind: a file, a pipe, a socket, a memfd. It is closed when the Fd is destroyed. An `int`
 /// borrows.
 ///
-/// It may be an argument of a task (`pool.submit([](brood::Fd file) { ... }, std::move(fd))`), an item of map, and the result of
-/// a call by submit, alone or within structs and containers. The other process gets a descriptor of its own for the same open
+/// It may be an argument of a task (`pool.submit([](brood::Fd file) { ... }, std::move(fd))`), an item of map or of a stream, and a
+/// result of any of them, alone or within structs and containers. The other process gets a descriptor of its own for the same open
 /// file, closed on exec; the offset in a file is common to both. An argument that is moved in is closed in the host when the
 /// task was taken; for itself the pool keeps a copy until a worker has it, or, with retries, until the task is resolved. Who
 /// waits for the end of a pipe should know that a Future has a copy, too: `std::move(future).get()` leaves none.

@@ -42,6 +42,7 @@ struct FrameHeader {
   static constexpr std::uint16_t parting = 8;               // flag of `task`: the worker leaves when it has answered
   static constexpr std::uint16_t reported = 64;             // flag of an answer: the task has told of its progress
   static constexpr std::uint16_t spare = 16;                // flag of `setup`: there is time before the first task
+  static constexpr std::uint16_t attached = 128;            // flag of `items`: the one that it has names descriptors
 
   std::uint32_t magic = magic_value;
   FrameType type{};
@@ -51,7 +52,8 @@ struct FrameHeader {
   std::uint32_t first = 0;   ///< setup, task: the worker's place in its pool; items: the index of the first;
                              ///< result, large: how many descriptors were sent for it
   std::uint32_t count = 0;   ///< task, items: how many; a task of 0 items is a single call
-  std::uint64_t number = 0;  ///< task: its claim number; result, items, failed: nanoseconds that the task has run
+  std::uint64_t number = 0;  ///< task: its claim number; result, items, failed: nanoseconds that the task has run; items that
+                             ///< are attached: how many descriptors were sent
 };
 static_assert(sizeof(FrameHeader) == 40 && std::is_trivially_copyable_v<FrameHeader>);
 

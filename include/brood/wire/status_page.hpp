@@ -79,7 +79,7 @@ struct StatusPage {
   static constexpr std::uint64_t in_start_hook = ~std::uint64_t{0};
 
   enum class Transfer : std::uint32_t { idle = 0, offered = 1, taken = 2, refused = 3 };
-  enum class Post : std::uint32_t { idle = 0, asked = 1, taken = 2, name_wanted = 3, connected = 4 };
+  enum class Post : std::uint32_t { idle = 0, asked = 1, taken = 2, name_wanted = 3, connected = 4, sent = 5 };
   static constexpr std::uint32_t post_refused = std::uint32_t{1} << 16;
   enum class Claim : std::uint64_t { offered = 0, claimed = 1, revoked = 2 };
 

@@ -94,6 +94,13 @@ class Writer {
   }
   // internal: where they are collected, for a result that can have some
   void attach_to(std::vector<detail::Fd>* list) noexcept { attached_ = list; }
+  // internal: how many there are
+  std::size_t attached() const noexcept { return attached_ != nullptr ? attached_->size() : 0; }
+  // internal: takes back what was written and attached beyond that
+  void roll_back(std::size_t size, std::size_t attached) noexcept {
+    bytes_.truncate(size);
+    if (attached_ != nullptr) attached_->resize(std::min(attached, attached_->size()));
+  }
 
   /// Throws SerializationError.
   [[noreturn]] static void fail(const std::string& what) { throw SerializationError("a value can't be sent: " + what); }

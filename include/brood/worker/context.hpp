@@ -38,6 +38,8 @@ class ItemSink {
   virtual void finish(bool failed, std::span<const std::byte> bytes) = 0;
   /// The last item that was finished, without a failure and without a byte, gets these after all.
   virtual void amend(std::span<const std::byte> bytes) = 0;
+  /// The bytes that come next name descriptors. Throws when these can't travel.
+  virtual void pass_descriptors() = 0;
 
  protected:
   ~ItemSink() = default;

@@ -20,7 +20,7 @@
 
 namespace brood::inline v0_1::detail {
 
-class DescriptorPost final : public DescriptorSource {
+class DescriptorPost final : public DescriptorSource, public ItemDescriptors {
  public:
   DescriptorPost(StatusPage& page, int results, const PipeIdentity& identity) noexcept
       : page_(page), results_(results), identity_(identity) {}
@@ -29,6 +29,7 @@ class DescriptorPost final : public DescriptorSource {
   void end() noexcept {
     connection_.reset();
     connected_ = false;
+    lost_ = EPROTO;
     incoming_.clear();
     outgoing_.clear();
     sent_ = 0;
@@ -43,18 +44,32 @@ class DescriptorPost final : public DescriptorSource {
 
   std::vector<Fd>* outgoing() noexcept { return &outgoing_; }
 
-  /// Sends what the result has, once: before the answer. Returns how many that were.
-  std::uint32_t send() {
+  /// Sends what the result has: before the answer. Returns how many that were.
+  std::uint32_t send() override {
     if (outgoing_.empty()) return sent_;
     connect();
     try {
+      if (!connection_) refused(lost_);
       send_descriptors(connection_.get(), 0, outgoing_);
     } catch (const SystemError& error) {
-      throw SerializationError(std::string("the descriptors of a result can't be sent to the host: ") + error.what());
+      lost_ = error.code().value();
+      if (outgoing_.size() > descriptors_per_packet) connection_.reset();  // a part was sent: no further item's may follow it
+      if (lost_ == EPIPE) lost_ = EMFILE;  // the host has closed its end, which it does for want of numbers
+      throw SerializationError(std::string("the descriptors of a result can't be sent to the host: ") + error.what() +
+                               (lost_ == EMFILE ? "; it has reached its limit of open files (ulimit -n)" : ""));
     }
     sent_ = static_cast<std::uint32_t>(outgoing_.size());
     outgoing_.clear();
     return sent_;
+  }
+
+  void announce() noexcept override {
+    page_.post.store(static_cast<std::uint32_t>(Post::sent), std::memory_order_relaxed);  // the frame that follows says so
+  }
+
+  void wait_until_taken() noexcept override {
+    constexpr auto announced = static_cast<std::uint32_t>(Post::sent);
+    while (page_.post.load(std::memory_order_acquire) == announced) wait_for_change(page_.post, announced);
   }
 
  private:
@@ -81,7 +96,7 @@ class DescriptorPost final : public DescriptorSource {
       page_.post_name.store(0, std::memory_order_relaxed);
       accept(listener, secret);
     } catch (const SystemError& error) {
-      refused(error.code().value());
+      refused(lost_ = error.code().value());
     }
   }
 
@@ -132,6 +147,7 @@ class DescriptorPost final : public DescriptorSource {
   const PipeIdentity& identity_;
   Fd connection_;
   bool connected_ = false;  ///< or was tried
+  int lost_ = EPROTO;       ///< why there is no connection after all
   std::vector<Fd> incoming_;
   std::vector<Fd> outgoing_;
   std::uint32_t sent_ = 0;

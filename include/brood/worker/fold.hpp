@@ -37,6 +37,7 @@ class ChunkFold {
     if (ran || !had) return ran;
     out_.bytes().truncate(0);
     write();
+    if (out_.attached() != 0) context_.items->pass_descriptors();
     context_.items->amend(out_.view());
     return false;
   }

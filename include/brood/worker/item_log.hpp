@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include <brood/os/own_process.hpp>
 #include <brood/os/pipe.hpp>
@@ -57,14 +58,35 @@ inline bool write_all(int fd, std::span<const std::byte> bytes) {
   return true;
 }
 
+/// Sends the descriptors that an item's result names.
+class ItemDescriptors {
+ public:
+  /// Returns how many. Throws SerializationError.
+  virtual std::uint32_t send() = 0;
+  /// The host is about to hear of them.
+  virtual void announce() noexcept = 0;
+  /// Waits until it has them.
+  virtual void wait_until_taken() noexcept = 0;
+
+ protected:
+  ~ItemDescriptors() = default;
+};
+
 /// Collects the results of a chunk's items in the log, and sends them when it is full.
 ///
-/// On the wire and in the log: for each item a word (failed in the lowest bit, size above it), then its bytes.
+/// On the wire and in the log: for each item a word (failed in the lowest bit, size above it), then its bytes. A result that names
+/// descriptors is sent at once, and waits until the host has these: so few are under way, and none is in the log alone.
 class ItemLog final : public ItemSink {
  public:
   ItemLog(StatusPage& page, int results, const PipeIdentity& identity, FrameHeader task, const OwnProcess& worker,
-          MemoryWatch& memory) noexcept
-      : page_(page), results_(results), identity_(identity), task_(task), worker_(worker), memory_(memory) {}
+          MemoryWatch& memory, ItemDescriptors& descriptors) noexcept
+      : page_(page),
+        results_(results),
+        identity_(identity),
+        task_(task),
+        worker_(worker),
+        memory_(memory),
+        descriptors_(descriptors) {}
 
   bool start() override {
     if (full_) return false;  // the rest of the chunk goes to another worker
@@ -78,10 +100,14 @@ class ItemLog final : public ItemSink {
     const std::uint64_t word = std::uint64_t{bytes.size()} << 1 | (failed ? 1U : 0U);
     const std::size_t needed = sizeof word + bytes.size();
     if (needed > StatusPage::log_capacity - used_) flush(0);
-    if (needed > StatusPage::log_capacity) {
-      send(0, 1, {std::as_bytes(std::span(&word, 1)), bytes});
+    if (needed > StatusPage::log_capacity || passed_ != 0) {
+      flush(0);
+      const std::uint32_t passed = std::exchange(passed_, 0);
+      if (passed != 0) descriptors_.announce();
+      send(passed != 0 ? FrameHeader::attached : 0, 1, {std::as_bytes(std::span(&word, 1)), bytes}, passed);
       first_ = ++done_;
       publish();
+      if (passed != 0) descriptors_.wait_until_taken();
       full_ = memory_.full();
       return;
     }
@@ -100,10 +126,14 @@ class ItemLog final : public ItemSink {
     finish(false, bytes);
   }
 
+  void pass_descriptors() override {
+    if (!worker_.same()) ::_exit(0);
+    passed_ = descriptors_.send();
+  }
+
   /// Sends what is left and ends the task.
   void end(std::uint64_t started_ns) {
-    task_.number = monotonic_ns() - started_ns;
-    flush(FrameHeader::last | (full_ ? FrameHeader::full : 0));
+    flush(FrameHeader::last | (full_ ? FrameHeader::full : 0), monotonic_ns() - started_ns);
   }
 
   std::uint32_t done() const noexcept { return done_; }
@@ -113,15 +143,15 @@ class ItemLog final : public ItemSink {
     page_.items_done.store(std::uint64_t{done_} << 32 | used_, std::memory_order_release);
   }
 
-  void flush(std::uint16_t flags) {
+  void flush(std::uint16_t flags, std::uint64_t number = 0) {
     if (used_ == 0 && flags == 0) return;
-    send(flags, done_ - first_, {std::span<const std::byte>(page_.log(), used_), {}});
+    send(flags, done_ - first_, {std::span<const std::byte>(page_.log(), used_), {}}, number);
     first_ = done_;
     used_ = 0;
     publish();
   }
 
-  void send(std::uint16_t flags, std::uint32_t count, std::array<std::span<const std::byte>, 2> parts) {
+  void send(std::uint16_t flags, std::uint32_t count, std::array<std::span<const std::byte>, 2> parts, std::uint64_t number) {
     FrameHeader header;
     header.type = FrameType::items;
     header.flags = flags;
@@ -129,7 +159,7 @@ class ItemLog final : public ItemSink {
     header.size = parts[0].size() + parts[1].size();
     header.first = first_;
     header.count = count;
-    header.number = task_.number;
+    header.number = number;
     identity_.require();
     if (!write_all(results_, std::as_bytes(std::span(&header, 1))) || !write_all(results_, parts[0]) ||
         !write_all(results_, parts[1])) {
@@ -143,6 +173,8 @@ class ItemLog final : public ItemSink {
   FrameHeader task_;
   const OwnProcess& worker_;
   MemoryWatch& memory_;
+  ItemDescriptors& descriptors_;
+  std::uint32_t passed_ = 0;  ///< descriptors of the item that is about to be finished
   bool full_ = false;
   std::uint32_t first_ = 0;
   std::uint32_t done_ = 0;

@@ -94,25 +94,35 @@ inline void write_current_failure(Writer& out) {
   }
 }
 
+// What a result of an item becomes that is none, apart from what each item runs through.
+
+[[gnu::cold, gnu::noinline]] inline void write_item_too_large(Writer& out, std::uint64_t limit) {
+  const std::uint64_t size = out.size();
+  out.roll_back(0, 0);
+  write_too_large(out, size, limit);
+}
+[[gnu::cold, gnu::noinline]] inline void write_item_failure(Writer& out) {
+  out.roll_back(0, 0);
+  write_current_failure(out);
+}
+
 /// Runs one item and hands its result to the sink. False when no further item may start.
 template <class Body>
-bool run_item(TaskContext& context, Writer& out, Body body) {
+[[gnu::always_inline]] inline bool run_item(TaskContext& context, Writer& out, const Body& body) {
   if (!context.items->start()) return false;
   out.bytes().truncate(0);
   bool failed = false;
   try {
     body();
     if (out.size() > context.max_result_bytes) {
-      const std::uint64_t size = out.size();
-      out.bytes().truncate(0);
-      write_too_large(out, size, context.max_result_bytes);
+      write_item_too_large(out, context.max_result_bytes);
       failed = true;
     }
+    if (out.attached() != 0) context.items->pass_descriptors();
   } catch (const abi::__forced_unwind&) {
     throw;
   } catch (...) {
-    out.bytes().truncate(0);
-    write_current_failure(out);
+    write_item_failure(out);
     failed = true;
   }
   context.items->finish(failed, out.view());

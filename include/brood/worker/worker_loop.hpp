@@ -244,7 +244,7 @@ class WorkerLoop {
     }
     page.progress.number.store(task.number, std::memory_order_release);
     page.task.store(task.task, std::memory_order_release);
-    ItemLog log(page, results_.get(), identity_, task, own_, memory_);
+    ItemLog log(page, results_.get(), identity_, task, own_, memory_, post_);
     if (std::exchange(context_.index, task.first) != task.first) name_process(name_, task.first);
     context_.task = task.task;
     context_.items = &log;
@@ -254,7 +254,7 @@ class WorkerLoop {
     LargeResult large(page, results_.get(), identity_, [&](Writer& from) { return result_header(task, started, from); });
     context_.sender = &large;
     if (task.count == 0) out.note_blocks(&notes);
-    if (task.count == 0) out.attach_to(post_.outgoing());
+    out.attach_to(post_.outgoing());
     bool failed = true;
     try {
       Reader all(frame.payload.view());
