@@ -7,9 +7,10 @@ namespace brood::inline v0_1 {
 
 /// The version of these headers. CMake reads the three lines below. All names of brood are in an inline namespace that is called
 /// after major and minor version, so that two versions in one program (a plugin with its own) don't share functions.
+/// \snippet reference.cpp version
 inline constexpr int version_major = 0;
-inline constexpr int version_minor = 1;
-inline constexpr int version_patch = 0;
+inline constexpr int version_minor = 1;  ///< see version_major
+inline constexpr int version_patch = 0;  ///< see version_major
 
 namespace detail {
 

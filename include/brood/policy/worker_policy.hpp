@@ -44,6 +44,7 @@
 namespace brood::inline v0_1 {
 
 /// What a pool tells a policy about the workers it wants.
+/// \snippet reference.cpp WorkerPolicy
 struct LaunchOptions {
   std::string name;                         ///< the pool's, for messages and ps
   std::chrono::milliseconds start_timeout{30'000};
@@ -54,6 +55,7 @@ struct LaunchOptions {
 };
 
 /// A Preload that the server has built.
+/// \snippet reference.cpp PreloadStats
 struct PreloadStats {
   std::string type;                  ///< its name as the compiler spells it
   std::chrono::nanoseconds time{0};  ///< how long its constructor took, the last time
@@ -65,6 +67,7 @@ struct PreloadStats {
 };
 
 /// The host's ends of what it shares with one worker.
+/// \snippet reference.cpp WorkerPolicy
 struct WorkerEnds {
   detail::Fd tasks;       ///< to write, never blocks
   detail::Fd keep;        ///< keeps a reader, so that writing to a dead worker raises no SIGPIPE
@@ -74,6 +77,7 @@ struct WorkerEnds {
 };
 
 /// What a source has to say.
+/// \snippet reference.cpp WorkerPolicy
 struct SourceEvent {
   enum class Kind {
     ready,      ///< workers can be started
@@ -96,6 +100,7 @@ struct SourceEvent {
 };
 
 /// Where workers come from. All members are called by one thread at a time.
+/// \snippet reference.cpp WorkerPolicy
 class WorkerSource {
  public:
   WorkerSource() = default;
@@ -129,26 +134,31 @@ class WorkerSource {
 };
 
 /// The policy has a name for messages.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept NamedPolicy = requires {
   { P::name } -> std::convertible_to<std::string_view>;
 };
 
 /// The policy can make a source of workers.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept LaunchesWorkers = requires(const P& policy, const LaunchOptions& options) {
   { policy.launch(options) } -> std::same_as<std::unique_ptr<WorkerSource>>;
 };
 
 /// The policy runs tasks in the caller instead of in workers.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept RunsInline = requires { requires P::runs_inline; };
 
 /// The policy's server is a copy of the host: it can run closures, and can't be made a second time.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept CopiesHost = requires { requires P::copies_host; };
 
 /// What Pool<P> needs. See the blueprint at the top of this file.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept WorkerPolicy = std::copy_constructible<P> && NamedPolicy<P> && (LaunchesWorkers<P> || RunsInline<P>);
 

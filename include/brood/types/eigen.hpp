@@ -64,6 +64,7 @@ struct EigenSerializer {
 
 /// Matrices and vectors of any serializable scalar, of fixed and of dynamic size. One copy for numbers and complex numbers.
 /// Expressions are no values yet: let a task return `MatrixXd(a * b)` or name its result type.
+/// \snippet own_types.cpp Eigen
 template <class Scalar, int Rows, int Columns, int Options, int MaxRows, int MaxColumns>
 struct Serializer<Eigen::Matrix<Scalar, Rows, Columns, Options, MaxRows, MaxColumns>>
     : detail::EigenSerializer<Eigen::Matrix<Scalar, Rows, Columns, Options, MaxRows, MaxColumns>> {};

@@ -32,6 +32,7 @@ struct Serializer {
 /// copied at once. A gap between members is refused where it can be seen (in a struct with public members); in a class
 /// with private ones it is not visible, and what happens to lie in it would travel too: leave none. A bool or an enum
 /// inside is not checked on arrival.
+/// \snippet own_types.cpp bitwise
 template <class T>
 inline constexpr bool bitwise = false;
 

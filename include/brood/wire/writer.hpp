@@ -22,6 +22,7 @@
 namespace brood::inline v0_1 {
 
 /// Where a Serializer<T> writes its value. Numbers keep the byte order of the machine: both ends run the same image.
+/// \snippet own_types.cpp Serializer
 class Writer {
  public:
   /// Values may be nested this deep: a Reader does not go deeper either.
@@ -133,7 +134,9 @@ class Writer {
   }
   const detail::BlockNotes* notes() const noexcept { return notes_; }
 
+  /// How many bytes were written.
   std::size_t size() const noexcept { return bytes_.size(); }
+  /// What was written, until more is.
   std::span<const std::byte> view() const noexcept { return bytes_.view(); }
 
   // internal: the buffer itself, for headers in front and lengths that are known later
