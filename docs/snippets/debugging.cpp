@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   try {
     pool.submit(&score, -1).get();
   } catch (const brood::WorkerDied& death) {
-    std::cerr << death.what() << '\n' << death.backtrace();   // who, what, where it was submitted; then the stack of the crash
+    std::cerr << death.what() << '\n' << death.backtrace();   // who, what, where; then the stack
     if (death.signal() != SIGABRT) throw;
   }
 }

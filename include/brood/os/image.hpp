@@ -30,7 +30,7 @@ inline constexpr int first_handed_fd = 3;
 
 /// Where this program is to be found.
 inline std::string own_image_path() {
-  const char* const preloaded = ::getenv("LD_PRELOAD");
+  const char* const preloaded = std::getenv("LD_PRELOAD");
   if (preloaded != nullptr && std::strstr(preloaded, "/vgpreload_core") != nullptr) {
     std::array<char, 4096> name;
     const auto size = tried("readlink", [&] { return ::readlink("/proc/self/exe", name.data(), name.size()); });

@@ -136,6 +136,7 @@ template <class R>
 auto operator co_await(Future<R>&& future) noexcept {
   return detail::FutureAwaiter<R, Future<R>>(std::move(future));
 }
+/// The same for a future that keeps its value.
 template <class R>
 auto operator co_await(const Future<R>& future) noexcept {
   return detail::FutureAwaiter<R, const Future<R>&>(future);

@@ -133,27 +133,32 @@ class Pool {
   auto submit(F&& f, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f));
   }
+  /// The same with an argument.
   template <class F, class A>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, A&& a, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a));
   }
+  /// The same with two arguments.
   template <class F, class A, class B>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, A&& a, B&& b, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
   }
+  /// The same with three arguments.
   template <class F, class A, class B, class C>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
   }
+  /// The same with four arguments.
   template <class F, class A, class B, class C, class D>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
     return submit(TaskOptions{.where = where}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
                   std::forward<D>(d));
   }
+  /// The same with more; failures say where it was submitted when it has options.
   template <class F, class A, class B, class C, class D, class E, class... More>
     requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
   auto submit(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, More&&... more) {

@@ -195,6 +195,8 @@ class Channel {
 /// \snippet reference.cpp Sender
 template <class T>
 using Sender = Channel<T, void>;
+/// The other end of a Sender.
+/// \snippet reference.cpp Sender
 template <class T>
 using Receiver = Channel<void, T>;
 
