@@ -9,8 +9,12 @@ namespace brood::inline v0_1 {
 /// after major and minor version, so that two versions in one program (a plugin with its own) don't share functions.
 /// \snippet reference.cpp version
 inline constexpr int version_major = 0;
-inline constexpr int version_minor = 1;  ///< see version_major
-inline constexpr int version_patch = 0;  ///< see version_major
+/// See version_major.
+/// \snippet reference.cpp version
+inline constexpr int version_minor = 1;
+/// See version_major.
+/// \snippet reference.cpp version
+inline constexpr int version_patch = 0;
 
 namespace detail {
 

@@ -26,7 +26,9 @@ struct ForkPolicy {
   /// Takes the risk of forking a host that has threads.
   bool allow_threads = false;
 
+  /// For messages.
   static constexpr std::string_view name = "ForkPolicy";
+  /// See CopiesHost.
   static constexpr bool copies_host = true;
 
   /// The server: a copy of the host. Throws HostIsThreaded, LaunchError.

@@ -130,6 +130,7 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
 template <class... Preload>
 class ForkServerPolicy {
  public:
+  /// For messages.
   static constexpr std::string_view name = sizeof...(Preload) == 0 ? "ForkServerPolicy<>" : "ForkServerPolicy<...>";
 
   /// Lets Preloads leave threads and timers running in the server. They do not exist in the workers.

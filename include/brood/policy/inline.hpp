@@ -10,7 +10,9 @@ namespace brood::inline v0_1 {
 /// into bytes and back as under every other policy, so a task behaves the same; but a crash is the host's.
 /// \snippet reference.cpp InlinePolicy
 struct InlinePolicy {
+  /// For messages.
   static constexpr std::string_view name = "InlinePolicy";
+  /// See RunsInline.
   static constexpr bool runs_inline = true;
 };
 

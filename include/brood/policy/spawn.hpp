@@ -14,6 +14,7 @@ namespace brood::inline v0_1 {
 /// every worker. Needs brood::init as the first line of main.
 /// \snippet reference.cpp SpawnPolicy
 struct SpawnPolicy {
+  /// For messages.
   static constexpr std::string_view name = "SpawnPolicy";
 
   /// The server: a fresh image, nothing else. Throws InitMissing, LaunchError.

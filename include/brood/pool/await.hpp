@@ -137,6 +137,7 @@ auto operator co_await(Future<R>&& future) noexcept {
   return detail::FutureAwaiter<R, Future<R>>(std::move(future));
 }
 /// The same for a future that keeps its value.
+/// \snippet reference.cpp co_await
 template <class R>
 auto operator co_await(const Future<R>& future) noexcept {
   return detail::FutureAwaiter<R, const Future<R>&>(future);

@@ -82,6 +82,7 @@ struct Serializer<Eigen::Quaternion<Scalar, Options>> {
   static void write(Writer& writer, const Value& value) { writer.value(value.coeffs()); }
   static Value read(Reader& reader) { return Value(reader.value<typename Value::Coefficients>()); }
 };
+/// Eigen::Transform, likewise.
 template <class Scalar, int Dimensions, int Mode, int Options>
 struct Serializer<Eigen::Transform<Scalar, Dimensions, Mode, Options>> {
   using Value = Eigen::Transform<Scalar, Dimensions, Mode, Options>;

@@ -31,9 +31,7 @@ struct ChannelOptions {
 /// end to a task as an argument of its own (std::move), and keep the other: the task can yield partial results and take orders
 /// while it runs. void: nothing travels that way.
 ///
-///   auto [mine, theirs] = brood::channel<Order, Part>();
-///   auto done = pool.submit(&search, std::move(theirs));    // void search(brood::Channel<Part, Order> host)
-///   for (const Part& part : mine) { ... }                   // ends when the task closes its end, returns, or dies
+/// \snippet channels.cpp Channel
 ///
 /// Both types must be Serializable; what a message has in it may be a Fd, or another Channel, too. An end is closed when it is
 /// destroyed. With TaskOptions::retries the pool keeps a copy of the task's end until the task is resolved: a retry goes on with
@@ -49,7 +47,9 @@ class Channel {
   static constexpr bool receives = !std::is_void_v<In>;
 
  public:
+  /// What this end sends.
   using Sent = std::conditional_t<sends, Out, Nothing>;
+  /// What this end receives.
   using Received = std::conditional_t<receives, In, Nothing>;
 
   /// No channel.

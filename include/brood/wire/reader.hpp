@@ -126,12 +126,14 @@ class Reader {
   /// One level of nesting, for as long as it lives.
   class Nested {
    public:
+    /// One level deeper. Throws SerializationError beyond max_depth.
     explicit Nested(Reader& reader) : reader_(reader) {
       if (reader.depth_ == max_depth) fail("values nested more than " + std::to_string(max_depth) + " deep");
       ++reader.depth_;
     }
     Nested(const Nested&) = delete;
     Nested& operator=(const Nested&) = delete;
+    /// One level up.
     ~Nested() { --reader_.depth_; }
 
    private:

@@ -47,6 +47,7 @@ class Writer {
   /// `size` bytes as they are, in one copy.
   void raw(const void* data, std::size_t size) { bytes_.append(data, size); }
 
+  // internal
   void raw(const detail::Bytes& bytes) { raw(bytes.data(), bytes.size()); }
 
   // internal: bytes of an object that lives until the message was sent, where the message's owner has called note_blocks();
@@ -102,12 +103,14 @@ class Writer {
   /// One level of nesting, for as long as it lives.
   class Nested {
    public:
+    /// One level deeper. Throws SerializationError beyond max_depth.
     explicit Nested(Writer& writer) : writer_(writer) {
       if (writer.depth_ == max_depth) fail("values nested more than " + std::to_string(max_depth) + " deep");
       ++writer.depth_;
     }
     Nested(const Nested&) = delete;
     Nested& operator=(const Nested&) = delete;
+    /// One level up.
     ~Nested() { --writer_.depth_; }
 
    private:

@@ -44,6 +44,7 @@ class WorkerHook {
  public:
   /// None.
   WorkerHook() = default;
+  /// None.
   // NOLINTNEXTLINE(google-explicit-constructor): PoolOptions{.on_worker_start = nullptr}
   WorkerHook(std::nullptr_t) noexcept {}
 

@@ -75,6 +75,7 @@ class PreloadArgs {
   /// No arguments.
   PreloadArgs() requires std::default_initializable<T> : build_(&detail::build_preload<T>) {}
 
+  /// What preload_args does, with arguments of the types that are to travel.
   template <class... Args>
   static PreloadArgs make(const Args&... args) {
     PreloadArgs result(&detail::build_preload<T, Args...>);
@@ -151,6 +152,7 @@ const T& preloaded() {
 /// \snippet reference.cpp SharedLibrary
 template <std::size_t N>
 struct FixedString {
+  /// From a text literal.
   // NOLINTNEXTLINE(google-explicit-constructor): SharedLibrary<"libfoo.so"> needs the conversion
   consteval FixedString(const char (&literal)[N]) { std::copy_n(literal, N, text); }
   /// The text, with its 0.
@@ -163,11 +165,13 @@ struct FixedString {
 template <FixedString Path>
 class SharedLibrary {
  public:
+  /// Opens it. Throws Error.
   SharedLibrary() : handle_(::dlopen(Path.text, RTLD_NOW | RTLD_GLOBAL)) {
     if (handle_ == nullptr) throw Error(reason());
   }
   SharedLibrary(const SharedLibrary&) = delete;
   SharedLibrary& operator=(const SharedLibrary&) = delete;
+  /// Closes it.
   ~SharedLibrary() { ::dlclose(handle_); }
 
   /// The function or object with this name: `preloaded<SharedLibrary<"libm.so.6">>().symbol<double(double)>("cos")`.
