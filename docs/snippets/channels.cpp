@@ -53,12 +53,14 @@ void descriptors(Pool& pool) {
 }
 
 void orders(Pool& pool) {
+  //! [Channel]
   auto [mine, theirs] = brood::channel<Order, Part>();     // mine sends Order, receives Part
   auto done = pool.submit(&search, std::move(theirs));
   bool told = false;
   for (const Part& part : mine)                            // until the task closes its end, returns, or dies
     if (part.best < 0.01 && !std::exchange(told, true)) mine.send(Order::stop);
   done.get();                                              // throws what the task threw
+  //! [Channel]
 }
 
 }  // namespace

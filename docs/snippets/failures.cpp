@@ -12,11 +12,13 @@ using namespace std::chrono_literals;
 
 namespace {
 
+//! [register_exception]
 struct OutOfPaper {
   int tray = 0;
 };
 
 const bool registered = (brood::register_exception<OutOfPaper>(), true);
+//! [register_exception]
 
 int work(int number) {
   if (number == 3) throw std::out_of_range("three");
@@ -56,6 +58,7 @@ void exceptions(Pool& pool) {
 }
 
 void values(Pool& pool) {
+  //! [Failure]
   const brood::Outcome<int> outcome = pool.submit(&work, 4).outcome();
   if (!outcome) {
     const brood::Failure& failure = outcome.failure();
@@ -66,6 +69,7 @@ void values(Pool& pool) {
               << failure.backtrace()                  // of a crash
               << failure.captured_output();           // the last that it printed, with Output::capture
   }
+  //! [Failure]
   if (outcome || outcome.failure().kind() != brood::FailureKind::worker_died) std::abort();
 }
 

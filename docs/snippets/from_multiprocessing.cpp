@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The code of docs/guide/from-multiprocessing.md.
+#include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -34,6 +36,12 @@ void fill(brood::SharedArray<double> part) {
   for (double& each : part) each = 1;
 }
 
+void answer(brood::Channel<std::string> host) {
+  while (const auto question = host.receive()) host.send("you said " + *question);
+}
+void count_up(brood::SharedArray<int> counter) { std::atomic_ref(counter[0]) += 1; }
+int crash() { return ::raise(SIGSEGV); }
+
 struct Model { int factor = load_model(); };
 int predict(int x) { return brood::preloaded<Model>().factor * x; }
 
@@ -57,9 +65,7 @@ void calls() {
   require(results[3].get() == 9);
   try {
     pool.submit({.timeout = 100ms}, &forever).get();
-  } catch (const brood::TaskTimeout&) {
-    std::cout << "late\n";  // forever() has been ended
-  }
+  } catch (const brood::TaskTimeout&) { std::cout << "late\n"; }  // forever() has been ended
   for (const int square_ : pool.stream(&square, std::views::iota(0, 10)))
     std::cout << square_ << '\n';
   for (const int square_ : pool.stream_unordered(&square, std::views::iota(0, 10)))
@@ -68,9 +74,7 @@ void calls() {
   require(sums[1] == 7);
   try {
     pool.submit(&parse, "x").get();
-  } catch (const std::invalid_argument& error) {
-    std::cout << error.what() << '\n';
-  }
+  } catch (const std::invalid_argument& error) { std::cout << error.what() << '\n'; }
   pool.submit(&square, 5).then([](int value) { std::cout << value << '\n'; });
   {
     auto [mine, theirs] = brood::channel<void, int>();
@@ -115,10 +119,37 @@ void process() {
 
 void completed(const std::vector<std::string>& texts) {
   brood::Pool<brood::ForkServerPolicy<>> pool;
-  for (const auto& parsed : pool.try_stream_unordered(&parse, texts)) {
-    if (parsed) std::cout << *parsed << '\n';
-    else std::cout << parsed.failure().message() << '\n';
-  }
+  //! [try_stream_unordered]
+  for (const auto& parsed : pool.try_stream_unordered(&parse, texts))
+    std::cout << (parsed ? std::to_string(*parsed) : parsed.failure().message()) << '\n';
+  //! [try_stream_unordered]
+}
+
+void several(const std::vector<std::string>& names) {
+  std::vector<brood::Future<void>> processes;
+  for (const auto& name : names) processes.push_back(brood::async<brood::ForkServerPolicy<>>(&work, name));
+  brood::when_all(processes).wait();
+}
+
+void talk() {
+  auto [mine, theirs] = brood::channel<std::string>();
+  auto process = brood::async<brood::ForkServerPolicy<>>(&answer, std::move(theirs));
+  mine.send("hello");
+  std::cout << *mine.receive() << '\n';
+  mine.close();
+  process.get();
+}
+
+void raise_together() {
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 2});
+  brood::SharedArray<int> counter(1);
+  pool.map(&count_up, std::vector(10, counter));
+  require(counter[0] == 10);
+}
+
+void ended() {
+  auto process = brood::async<brood::ForkServerPolicy<>>(&crash);
+  std::cout << process.outcome().failure().signal() << '\n';  // 11; message() says where it crashed
 }
 
 }  // namespace
@@ -132,4 +163,8 @@ int main(int argc, char** argv) {
   spawned();
   process();
   completed({"1", "x"});
+  several({"bob", "eve"});
+  talk();
+  raise_together();
+  ended();
 }

@@ -21,6 +21,7 @@ struct Track {
 
 Track reversed(Track track) { return {track.name, {track.points.rbegin(), track.points.rend()}}; }
 
+//! [bitwise]
 class Color {
  public:
   Color() = default;
@@ -33,6 +34,7 @@ class Color {
 
 template <>
 inline constexpr bool brood::bitwise<Color> = true;
+//! [bitwise]
 
 class Image {
  public:
@@ -47,6 +49,7 @@ class Image {
   std::vector<float> pixels_;
 };
 
+//! [Serializer]
 template <>
 struct brood::Serializer<Image> {
   static void write(Writer& writer, const Image& image) {
@@ -60,6 +63,7 @@ struct brood::Serializer<Image> {
     return Image(width, std::move(pixels));
   }
 };
+//! [Serializer]
 
 class Account {
  public:
@@ -115,6 +119,7 @@ struct brood::Serializer<M> {
 
 #include <brood/types/cereal.hpp>  // before CEREAL_REGISTER_TYPE
 
+//! [cereal]
 struct Shape {
   virtual ~Shape() = default;
   virtual double area() const = 0;
@@ -133,26 +138,32 @@ CEREAL_REGISTER_POLYMORPHIC_RELATION(Shape, Square)
 using Shapes = std::vector<std::shared_ptr<Shape>>;
 template <>
 struct brood::Serializer<Shapes> : brood::CerealSerializer<Shapes> {};
+//! [cereal]
 #endif
 
 #if __has_include(<nlohmann/json.hpp>)
 #include <brood/types/json.hpp>
 
+//! [json]
 nlohmann::json signed_by(nlohmann::json letter, const std::string& name) {
   letter["from"] = name;
   return letter;
 }
+//! [json]
 #endif
 
 #if __has_include(<Eigen/Core>)
 #include <brood/types/eigen.hpp>
 
+//! [Eigen]
 Eigen::VectorXd row_sums(const Eigen::MatrixXd& matrix) { return matrix.rowwise().sum(); }
+//! [Eigen]
 #endif
 
 #if __has_include(<msgpack.hpp>)
 #include <brood/types/msgpack.hpp>
 
+//! [MessagePack]
 class Order {
  public:
   int items() const { return items_; }
@@ -164,6 +175,7 @@ class Order {
 
 template <>
 struct brood::Serializer<Order> : brood::MsgpackSerializer<Order> {};
+//! [MessagePack]
 #endif
 
 namespace {

@@ -55,7 +55,9 @@ int main(int argc, char** argv) {
   for (const double score : results) std::cout << results.index() << ": " << score << '\n';
 
   const std::vector<std::string> lines{"one two", "two"};
+  //! [map_reduce]
   Counts all = pool.map_reduce(&count_words, &add, lines, Counts());
+  //! [map_reduce]
   require(all["two"] == 2);
 
   const int question = 42;

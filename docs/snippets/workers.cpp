@@ -60,8 +60,10 @@ void hooks() {
       .on_worker_stop = [] { flush_log(); },
   });
   require(pool.submit(&log_name).get() == "worker.log2");
+  //! [resize]
   pool.resize(16);      // the batch has come: those that are needed start at once
   pool.resize(2);       // the night is over
+  //! [resize]
 }
 
 void idle() {

@@ -119,6 +119,7 @@ inline bool shows_utf8() {
 
 /// A progress callback that keeps one line of a terminal up to date: what is done, of how much, for how long and for how
 /// much longer, how fast, and how many have failed. Copies share the line. The time to go is from the average so far.
+/// \snippet insight.cpp progress_line
 class ProgressLine {
  public:
   /// `fd`: a descriptor of the caller's, which it keeps. Where it is no terminal nothing is ever written. A second line that is
@@ -170,6 +171,7 @@ class ProgressLine {
 };
 
 /// The same by another name: {.progress = brood::progress_line("resizing")}.
+/// \snippet insight.cpp progress_line
 inline ProgressLine progress_line(std::string description = {}, int fd = STDERR_FILENO) {
   return ProgressLine(std::move(description), fd);
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # check.sh [--as-it-is] <source> <compiler> <flags>...
 # The source's first line is "// expect: <extended regular expression>". With -DBROOD_FAIL it must not compile, and what the
-# compiler then says, taken as one line, must match. With --as-it-is, it must also compile as it is.
+# compiler then says, taken as one line, must match, and fit one screen. With --as-it-is, it must also compile as it is.
 set -u
 
 as_it_is=
@@ -31,3 +31,5 @@ if output=$("$@" -fsyntax-only -DBROOD_FAIL "$source" 2>&1); then
 fi
 printf '%s\n' "$output" | tr '\n' ' ' | tr -s ' ' | grep -Eq -e "$expected" ||
   fail "the compiler does not say '$expected', but:" "$output"
+lines=$(printf '%s\n' "$output" | wc -l)
+[ "$lines" -le 50 ] || fail "the compiler says $lines lines, more than a screen has:" "$output"

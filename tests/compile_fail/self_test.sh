@@ -51,6 +51,18 @@ expect "does not say 'our own words'" "$@" << 'END'
 #endif
 int main() {}
 END
+expect 'more than a screen has' "$@" << 'END'
+// expect: our own words
+#ifdef BROOD_FAIL
+template <int n> struct Deep { static constexpr int value = Deep<n - 1>::value; };
+template <> struct Deep<0> { static_assert(sizeof(int) == 0, "our own words"); };
+template <class T> constexpr int all = Deep<60>::value + Deep<59>::missing + Deep<58>::missing + Deep<57>::missing + Deep<56>::missing
+  + Deep<55>::missing + Deep<54>::missing + Deep<53>::missing + Deep<52>::missing + Deep<51>::missing + Deep<50>::missing
+  + Deep<49>::missing + Deep<48>::missing + Deep<47>::missing + Deep<46>::missing + Deep<45>::missing + Deep<44>::missing;
+int a = all<int>;
+#endif
+int main() {}
+END
 expect 'the first line is not' "$@" << 'END'
 int main() {}
 END

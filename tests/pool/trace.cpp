@@ -38,6 +38,7 @@ int use_a_pool_inside(int n) {
 /// A JSON value, read strictly: what RFC 8259 does not allow is an error.
 struct Json {
   std::string text;  ///< of a string; of a number as it is written
+  char kind = 0;     ///< '[', '{', '"', '0' for a number
   std::vector<Json> items;
   std::map<std::string, Json> members;
 
@@ -75,7 +76,9 @@ class JsonReader {
   }
   Json next() {
     Json value;
-    switch (peek()) {
+    const char first = peek();
+    value.kind = first == '[' || first == '{' || first == '"' ? first : '0';
+    switch (first) {
       case '[':
         take('[');
         if (peek() != ']') {
@@ -157,10 +160,50 @@ std::string read(const std::filesystem::path& path) {
   return text.str();
 }
 
+/// What the Trace Event Format (the document of Google's Trace Viewer, which Perfetto follows) asks of an array of events.
+void check_format(const std::vector<Json>& events) {
+  std::map<std::pair<std::string, std::string>, double> open;  // asynchronous events that have begun, by category and id
+  for (const Json& each : events) {
+    REQUIRE(each.kind == '{');
+    const std::string phase = each["ph"].text;
+    CAPTURE(phase);
+    CHECK((each["ph"].kind == '"' && each["name"].kind == '"' && !each["name"].text.empty()));
+    for (const char* const number : {"pid", "tid"}) CHECK((each[number].kind == '0' && each[number].text.find_first_not_of("0123456789") == std::string::npos));
+    CHECK((!each.has("args") || each["args"].kind == '{'));
+    if (phase == "M") {
+      const std::string name = each["name"].text;
+      if (name == "thread_sort_index") {
+        CHECK(each["args"]["sort_index"].kind == '0');
+      } else {
+        CHECK((name == "process_name" || name == "thread_name"));
+        CHECK(each["args"]["name"].kind == '"');
+      }
+      continue;
+    }
+    CHECK((each["cat"].kind == '"' && each["ts"].kind == '0' && each["ts"].number() >= 0));
+    if (phase == "X") {
+      CHECK((each["dur"].kind == '0' && each["dur"].number() >= 0));
+    } else if (phase == "i") {
+      CHECK((each["s"].text == "t" || each["s"].text == "p" || each["s"].text == "g"));
+    } else if (phase == "b") {
+      CHECK(open.emplace(std::pair(each["cat"].text, each["id"].text), each["ts"].number()).second);
+    } else {
+      REQUIRE(phase == "e");
+      const auto begun = open.find({each["cat"].text, each["id"].text});
+      REQUIRE(begun != open.end());
+      CHECK(begun->second <= each["ts"].number());
+      open.erase(begun);
+    }
+  }
+  CHECK(open.empty());
+}
+
 std::vector<Json> events_of(const std::filesystem::path& path) {
   const std::string text = read(path);
   try {
-    return JsonReader(text).whole().items;
+    const std::vector<Json> events = JsonReader(text).whole().items;
+    check_format(events);
+    return events;
   } catch (const std::exception& error) {
     FAIL("no JSON, " << error.what() << ":\n" << text);
     return {};

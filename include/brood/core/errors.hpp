@@ -15,9 +15,11 @@
 namespace brood::inline v0_1 {
 
 /// The number of a task in its pool: 1, 2, 3, ... ; 0 is no task.
+/// \snippet reference.cpp TaskId
 using TaskId = std::uint64_t;
 
 /// The root of what the library throws.
+/// \snippet reference.cpp Error
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -25,8 +27,10 @@ class Error : public std::runtime_error {
 
 /// A mix-in of every exception that a task threw in a worker and that is thrown again in the host. It does not derive
 /// from std::exception: a base that is there twice would never be caught.
+/// \snippet reference.cpp FromTask
 class FromTask {
  public:
+  /// Made where the exception is thrown again.
   FromTask(pid_t pid, TaskId task) noexcept : pid_(pid), task_(task) {}
 
   /// The worker in which it was thrown.
@@ -40,8 +44,10 @@ class FromTask {
 };
 
 /// A task threw something whose type can't be rebuilt here: neither a standard exception nor a registered type.
+/// \snippet reference.cpp TaskError
 class TaskError : public Error, public FromTask {
  public:
+  /// Made by the library.
   TaskError(const std::string& message, std::string type, std::string said, pid_t pid, TaskId task)
       : Error(message), FromTask(pid, task), type_(std::move(type)), said_(std::move(said)) {}
 
@@ -69,8 +75,10 @@ struct Circumstances {
 }  // namespace detail
 
 /// The worker that ran the task ended before it had answered.
+/// \snippet reference.cpp WorkerDied
 class WorkerDied : public Error {
  public:
+  /// Made by the library.
   WorkerDied(const std::string& message, ExitStatus status, pid_t pid, TaskId task,
              std::shared_ptr<const detail::Circumstances> known = std::make_shared<const detail::Circumstances>())
       : Error(message), status_(status), pid_(pid), task_(task), known_(std::move(known)) {}
@@ -79,7 +87,9 @@ class WorkerDied : public Error {
   ExitStatus status() const noexcept { return status_; }
   /// The signal that ended the worker, 0 when none did.
   int signal() const noexcept { return status_.signaled() ? status_.signal() : 0; }
+  /// The worker that died.
   pid_t pid() const noexcept { return pid_; }
+  /// The task that it ran.
   TaskId task() const noexcept { return task_; }
   /// The name of what the task called.
   const std::string& callable() const noexcept { return known_->callable; }
@@ -101,12 +111,14 @@ class WorkerDied : public Error {
 };
 
 /// The task was still running at its deadline and was killed.
+/// \snippet reference.cpp TaskTimeout
 class TaskTimeout : public Error {
  public:
   using Error::Error;
 };
 
 /// The task was cancelled before it had answered.
+/// \snippet reference.cpp TaskCancelled
 class TaskCancelled : public Error {
  public:
   using Error::Error;
@@ -114,12 +126,16 @@ class TaskCancelled : public Error {
 
 /// A process could not be started. stage() names the step that failed; error() is its errno, 0 when it was not a
 /// system call that failed.
+/// \snippet reference.cpp LaunchError
 class LaunchError : public Error {
  public:
+  /// Made by the library, or by a policy of your own.
   LaunchError(const std::string& message, std::string stage, int error)
       : Error(message), stage_(std::move(stage)), error_(error) {}
 
+  /// The step that failed, most often a system call: "fork", "clone".
   const std::string& stage() const noexcept { return stage_; }
+  /// The errno of that step; 0 when it was not a system call that failed.
   int error() const noexcept { return error_; }
 
  private:
@@ -128,8 +144,10 @@ class LaunchError : public Error {
 };
 
 /// A Preload could not be built in the server.
+/// \snippet reference.cpp LaunchError
 class PreloadError : public Error {
  public:
+  /// Made by the library.
   PreloadError(const std::string& message, std::string preload) : Error(message), preload_(std::move(preload)) {}
 
   /// The name of the Preload's type.
@@ -140,34 +158,41 @@ class PreloadError : public Error {
 };
 
 /// The pool takes no more work: close() or kill() was called, or it is being destroyed.
+/// \snippet reference.cpp PoolClosed
 class PoolClosed : public Error {
  public:
   using Error::Error;
 };
 
 /// PoolOptions::max_pending_bytes of calls are waiting already: wait for some results, then submit again.
+/// \snippet reference.cpp QueueFull
 class QueueFull : public Error {
  public:
   using Error::Error;
 };
 
 /// A worker or a server sent bytes that the protocol does not allow.
+/// \snippet reference.cpp ProtocolError
 class ProtocolError : public Error {
  public:
   using Error::Error;
 };
 
 /// A value could not be turned into bytes, or bytes into a value.
+/// \snippet reference.cpp SerializationError
 class SerializationError : public Error {
  public:
   using Error::Error;
 };
 
 /// A SharedArray could not be made or frozen. error() is the errno, 0 when it was not a system call that failed.
+/// \snippet reference.cpp SharedMemoryError
 class SharedMemoryError : public Error {
  public:
+  /// Made by the library.
   SharedMemoryError(const std::string& message, int error) : Error(message), error_(error) {}
 
+  /// The errno; 0 when it was not a system call that failed.
   int error() const noexcept { return error_; }
 
  private:
@@ -175,42 +200,49 @@ class SharedMemoryError : public Error {
 };
 
 /// A task's arguments or its result are larger than PoolOptions::max_message_bytes.
+/// \snippet reference.cpp MessageTooLarge
 class MessageTooLarge : public Error {
  public:
   using Error::Error;
 };
 
 /// This end of a Channel is closed, or nobody receives at the other one any more.
+/// \snippet reference.cpp ChannelClosed
 class ChannelClosed : public Error {
  public:
   using Error::Error;
 };
 
 /// A task that runs inside of submit (InlinePolicy) would wait for its Channel for ever.
+/// \snippet reference.cpp ChannelDeadlock
 class ChannelDeadlock : public Error {
  public:
   using Error::Error;
 };
 
 /// A ForkPolicy pool was made in a process with more than one thread.
+/// \snippet reference.cpp LaunchError
 class HostIsThreaded : public Error {
  public:
   using Error::Error;
 };
 
 /// A pool needs to start this program again, but the program never called brood::init.
+/// \snippet reference.cpp LaunchError
 class InitMissing : public Error {
  public:
   using Error::Error;
 };
 
 /// A pool or a future was used in another process than the one that made it.
+/// \snippet reference.cpp WrongProcess
 class WrongProcess : public Error {
  public:
   using Error::Error;
 };
 
 /// A worker does not run the code that the host runs: the program or a library differs.
+/// \snippet reference.cpp LaunchError
 class ImageMismatch : public Error {
  public:
   using Error::Error;

@@ -11,6 +11,7 @@ namespace brood::inline v0_1 {
 
 /// How a process ended: it exited with a code, a signal ended it, or that is unknown: another part of the program reaped
 /// it, the process that was to report it died too, or none ended at all.
+/// \snippet reference.cpp ExitStatus
 class ExitStatus {
  public:
   /// An end that nobody saw, or none.
@@ -28,8 +29,11 @@ class ExitStatus {
   /// The status word of wait(2), -1 when unknown.
   constexpr int wait_word() const noexcept { return known_ ? status_ : -1; }
 
+  /// Whether anybody saw the end.
   constexpr bool known() const noexcept { return known_; }
+  /// Whether it called exit or returned from main.
   constexpr bool exited() const noexcept { return known_ && WIFEXITED(status_); }
+  /// Whether a signal ended it.
   constexpr bool signaled() const noexcept { return known_ && WIFSIGNALED(status_); }
 
   /// The exit code, 0 to 255. Precondition: exited().
@@ -52,6 +56,7 @@ class ExitStatus {
     return text;
   }
 
+  /// Whether both are the same end.
   friend constexpr bool operator==(const ExitStatus&, const ExitStatus&) noexcept = default;
 
  private:

@@ -10,6 +10,7 @@ namespace brood::inline v0_1 {
 
 /// What a worker, or one task, may use. What is not set stays as the server has it. Processes that a task starts inherit
 /// all of it; CPU time counts anew in each. A bound on accidents, not a sandbox.
+/// \snippet reference.cpp Limits
 struct Limits {
   /// Bytes of address space (RLIMIT_AS, the soft limit); more is a std::bad_alloc in the task. A program with
   /// AddressSanitizer has terabytes of it to begin with.
@@ -30,6 +31,7 @@ struct Limits {
   /// No program that it runs gains privileges (setuid bits).
   bool no_new_privs = false;
 
+  /// Whether both bound the same in the same way.
   friend bool operator==(const Limits&, const Limits&) = default;
 };
 

@@ -36,10 +36,14 @@ constexpr PhiloxCounter philox4x64(PhiloxCounter counter, PhiloxKey key) noexcep
 /// this_worker::random_engine() gives a task; it can be used anywhere. The numbers are those of Philox4x64-10 (see above): the
 /// same on every machine, with every compiler. 88 bytes; a stream has 2^66 numbers. Not for secrets: who knows the seed knows
 /// all.
+/// \snippet reference.cpp RandomEngine
 class RandomEngine {
  public:
+  /// What it draws: 64 bits.
   using result_type = std::uint64_t;
+  /// The smallest number, 0.
   static constexpr result_type min() noexcept { return 0; }
+  /// The largest number, 2^64 - 1.
   static constexpr result_type max() noexcept { return ~result_type{0}; }
 
   /// The stream with these numbers, of any size and however close together: all are independent of each other. Costs nothing;

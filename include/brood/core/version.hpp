@@ -7,8 +7,13 @@ namespace brood::inline v0_1 {
 
 /// The version of these headers. CMake reads the three lines below. All names of brood are in an inline namespace that is called
 /// after major and minor version, so that two versions in one program (a plugin with its own) don't share functions.
+/// \snippet reference.cpp version
 inline constexpr int version_major = 0;
+/// See version_major.
+/// \snippet reference.cpp version
 inline constexpr int version_minor = 1;
+/// See version_major.
+/// \snippet reference.cpp version
 inline constexpr int version_patch = 0;
 
 namespace detail {

@@ -2,7 +2,8 @@
 // internal
 // Starting this program again. The image is the running one, reached through /proc/self/exe, so that an upgrade or a
 // removal on disk can't mix versions. Where /proc is not mounted it is the file that the kernel was given at the
-// start; the handshake then finds out whether that is still the same program.
+// start; the handshake then finds out whether that is still the same program. So it does under valgrind, whose own program
+// /proc/self/exe is there: what reads the link is told the name of ours.
 #pragma once
 
 #include <spawn.h>
@@ -10,6 +11,8 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,11 +28,23 @@ namespace brood::inline v0_1::detail {
 /// closed there.
 inline constexpr int first_handed_fd = 3;
 
+/// Where this program is to be found.
+inline std::string own_image_path() {
+  const char* const preloaded = std::getenv("LD_PRELOAD");
+  if (preloaded != nullptr && std::strstr(preloaded, "/vgpreload_core") != nullptr) {
+    std::array<char, 4096> name;
+    const auto size = tried("readlink", [&] { return ::readlink("/proc/self/exe", name.data(), name.size()); });
+    if (size > 0) return std::string(name.data(), static_cast<std::size_t>(size));
+  }
+  return "/proc/self/exe";
+}
+
 /// The image of this program, to be executed.
 inline Fd open_own_image() {
-  int fd = retried("open", [] { return ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC); });
+  const std::string path = own_image_path();
+  int fd = retried("open", [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   // a program that may be executed but not read
-  if (fd < 0) fd = retried("open", [] { return ::open("/proc/self/exe", O_PATH | O_CLOEXEC); });
+  if (fd < 0) fd = retried("open", [&] { return ::open(path.c_str(), O_PATH | O_CLOEXEC); });
   if (fd < 0) fd = retried("open", [] { return ::open(ModuleTable::program_path(), O_PATH | O_CLOEXEC); });
   return own("open(/proc/self/exe)", fd);
 }
@@ -113,7 +128,8 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
       return errno == 0 ? 0 : -1;
     });
   };
-  const std::array paths{"/proc/self/exe", ModuleTable::program_path()};
+  const std::string image = own_image_path();
+  const std::array paths{image.c_str(), ModuleTable::program_path()};
   int failed = spawn(paths[0]);
   if (failed != 0 && (errno == ENOENT || errno == EACCES)) failed = spawn(paths[1]);
   if (failed == 0) return pid;

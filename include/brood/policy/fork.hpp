@@ -21,11 +21,14 @@ namespace brood::inline v0_1 {
 ///
 /// Not promised: that the other libraries of the host survive a fork. A copy has no thread but one, so locks that other
 /// threads held stay locked for ever; that is why a host with threads is refused (HostIsThreaded).
+/// \snippet reference.cpp ForkPolicy
 struct ForkPolicy {
   /// Takes the risk of forking a host that has threads.
   bool allow_threads = false;
 
+  /// For messages.
   static constexpr std::string_view name = "ForkPolicy";
+  /// See CopiesHost.
   static constexpr bool copies_host = true;
 
   /// The server: a copy of the host. Throws HostIsThreaded, LaunchError.

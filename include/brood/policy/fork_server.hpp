@@ -126,9 +126,11 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
 /// A Preload may have a member `void after_fork()`, const or not: each worker calls it once on its copy, before
 /// PoolOptions::on_worker_start, in the order of the Preloads. There it opens files again, seeds random engines and the
 /// like. When it throws or ends the process, the worker does not start: LaunchError.
+/// \snippet reference.cpp ForkServerPolicy
 template <class... Preload>
 class ForkServerPolicy {
  public:
+  /// For messages.
   static constexpr std::string_view name = sizeof...(Preload) == 0 ? "ForkServerPolicy<>" : "ForkServerPolicy<...>";
 
   /// Lets Preloads leave threads and timers running in the server. They do not exist in the workers.
@@ -136,6 +138,7 @@ class ForkServerPolicy {
   /// Makes a PreloadError of the descriptors and locks that would be in PreloadStats::left_behind.
   bool strict = false;
 
+  /// Preloads without arguments.
   ForkServerPolicy() : orders_{order<Preload>()...} {
     static_assert((std::default_initializable<Preload> && ...),
                   "brood: ForkServerPolicy<...>: a Preload without a default constructor needs its arguments: "

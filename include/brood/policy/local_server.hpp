@@ -325,6 +325,7 @@ void serve(Server& server, Reader& in) {
 
 /// Starts the running image of this program as a server that serves policy P: `sent` arrives at P::prepare, `preloads` names
 /// what it will build. Copies no page table. Throws InitMissing when this program never called brood::init, and LaunchError.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const Writer& sent = {},
                                              std::vector<std::string> preloads = {}) {
@@ -360,6 +361,7 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
 }
 
 /// Starts a copy of this process as a server that serves policy P: a snapshot of the host. Costs what fork(2) does.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool host_is_threaded) {
   using namespace detail;

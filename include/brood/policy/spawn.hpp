@@ -12,7 +12,9 @@ namespace brood::inline v0_1 {
 /// Every worker is a fresh image of this program (fork + exec). When to use: nothing of the host's or of another worker's
 /// state may reach a worker, or it must start from static initialization. What it costs: the start of the program for
 /// every worker. Needs brood::init as the first line of main.
+/// \snippet reference.cpp SpawnPolicy
 struct SpawnPolicy {
+  /// For messages.
   static constexpr std::string_view name = "SpawnPolicy";
 
   /// The server: a fresh image, nothing else. Throws InitMissing, LaunchError.

@@ -44,9 +44,10 @@
 namespace brood::inline v0_1 {
 
 /// What a pool tells a policy about the workers it wants.
+/// \snippet reference.cpp WorkerPolicy
 struct LaunchOptions {
   std::string name;                         ///< the pool's, for messages and ps
-  std::chrono::milliseconds start_timeout{30'000};
+  std::chrono::milliseconds start_timeout{30'000};  ///< PoolOptions::start_timeout
   bool capture_output = false;              ///< whether start() is to give WorkerEnds::output
   const void* snapshot = nullptr;           ///< a closure's state, for a policy that copies the host; else null
   detail::Surroundings surroundings;        ///< the server's, and so its workers'; where nothing is said, the host's of now
@@ -54,6 +55,7 @@ struct LaunchOptions {
 };
 
 /// A Preload that the server has built.
+/// \snippet reference.cpp PreloadStats
 struct PreloadStats {
   std::string type;                  ///< its name as the compiler spells it
   std::chrono::nanoseconds time{0};  ///< how long its constructor took, the last time
@@ -65,16 +67,19 @@ struct PreloadStats {
 };
 
 /// The host's ends of what it shares with one worker.
+/// \snippet reference.cpp WorkerPolicy
 struct WorkerEnds {
   detail::Fd tasks;       ///< to write, never blocks
   detail::Fd keep;        ///< keeps a reader, so that writing to a dead worker raises no SIGPIPE
   detail::Fd results;     ///< to read, never blocks
-  detail::StatusMapping status;
+  detail::StatusMapping status;  ///< the worker's status page
   detail::Fd output;      ///< to read, never blocks: what it prints; empty when that is not captured
 };
 
 /// What a source has to say.
+/// \snippet reference.cpp WorkerPolicy
 struct SourceEvent {
+  /// What has happened.
   enum class Kind {
     ready,      ///< workers can be started
     failed,     ///< the source has ended, or never came up: `cause`
@@ -83,19 +88,20 @@ struct SourceEvent {
     exited,     ///< `ticket` has ended: `status`
   };
 
-  Kind kind{};
-  detail::Ticket ticket;
-  pid_t pid = 0;
-  detail::Fd pidfd;
-  ExitStatus status;
-  long peak_rss_kib = 0;
-  std::uint64_t cpu_ms = 0;  ///< exited: its CPU time; 0 when not known
-  int error = 0;
-  std::string stage;
-  std::exception_ptr cause;
+  Kind kind{};                ///< what has happened; it says which of the others mean something
+  detail::Ticket ticket;      ///< the worker, as WorkerSource::start was told
+  pid_t pid = 0;              ///< started: its process
+  detail::Fd pidfd;           ///< started: refers to it; none where the source can kill it itself
+  ExitStatus status;          ///< exited: how it ended
+  long peak_rss_kib = 0;      ///< exited: the most memory that it had resident; 0 when not known
+  std::uint64_t cpu_ms = 0;   ///< exited: its CPU time; 0 when not known
+  int error = 0;              ///< unstarted: the errno
+  std::string stage;          ///< unstarted: the step that failed
+  std::exception_ptr cause;   ///< failed: why
 };
 
 /// Where workers come from. All members are called by one thread at a time.
+/// \snippet reference.cpp WorkerPolicy
 class WorkerSource {
  public:
   WorkerSource() = default;
@@ -124,31 +130,38 @@ class WorkerSource {
   /// What it is doing, for the message when it does not come up in time.
   virtual std::exception_ptr overdue(std::chrono::milliseconds timeout) const = 0;
 
+  /// The process that starts workers, for PoolStats; 0 when there is none.
   virtual pid_t server_pid() const noexcept = 0;
+  /// What the server has built, for PoolStats.
   virtual std::vector<PreloadStats> preloads() const = 0;
 };
 
 /// The policy has a name for messages.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept NamedPolicy = requires {
   { P::name } -> std::convertible_to<std::string_view>;
 };
 
 /// The policy can make a source of workers.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept LaunchesWorkers = requires(const P& policy, const LaunchOptions& options) {
   { policy.launch(options) } -> std::same_as<std::unique_ptr<WorkerSource>>;
 };
 
 /// The policy runs tasks in the caller instead of in workers.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept RunsInline = requires { requires P::runs_inline; };
 
 /// The policy's server is a copy of the host: it can run closures, and can't be made a second time.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept CopiesHost = requires { requires P::copies_host; };
 
 /// What Pool<P> needs. See the blueprint at the top of this file.
+/// \snippet reference.cpp WorkerPolicy
 template <class P>
 concept WorkerPolicy = std::copy_constructible<P> && NamedPolicy<P> && (LaunchesWorkers<P> || RunsInline<P>);
 

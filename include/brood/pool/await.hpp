@@ -131,10 +131,13 @@ class FutureAwaiter {
 }  // namespace detail
 
 /// Waits, in a coroutine, for the value of a future; throws what get() throws. An rvalue is used up.
+/// \snippet reference.cpp co_await
 template <class R>
 auto operator co_await(Future<R>&& future) noexcept {
   return detail::FutureAwaiter<R, Future<R>>(std::move(future));
 }
+/// The same for a future that keeps its value.
+/// \snippet reference.cpp co_await
 template <class R>
 auto operator co_await(const Future<R>& future) noexcept {
   return detail::FutureAwaiter<R, const Future<R>&>(future);
@@ -144,6 +147,7 @@ auto operator co_await(const Future<R>& future) noexcept {
 
 /// A coroutine that returns a Future runs at once, up to its first co_await that has to wait. Dropping the future does not end it;
 /// its cancel() cancels what it awaits, now and later, which then throws TaskCancelled there.
+/// \snippet reference.cpp co_await
 template <class R, class... Arguments>
 struct std::coroutine_traits<brood::Future<R>, Arguments...> {
   using promise_type = brood::detail::CoroutineResult<R>;

@@ -127,13 +127,16 @@ T fold_range(const std::shared_ptr<Dispatcher>& dispatcher, F& f, C& combine, Ra
                   "brood: map_reduce calls combine(T, V), T being the type of initial and V what the function returns; combine "
                   "can't be called like that");
     if constexpr (combines) {
-      static_assert(std::is_convertible_v<std::invoke_result_t<C&, T, V>, T>,
+      constexpr bool converts = std::is_convertible_v<std::invoke_result_t<C&, T, V>, T>;
+      static_assert(converts,
                     "brood: what combine returns is not of the type of initial, nor converts to it; pass an initial of the type "
                     "that combine returns: std::string() for strings, 0.0 for doubles");
       static_assert(holds<T, V>,
                     "brood: map_reduce: initial is of a type that can't hold all that the function returns, 0 for a function that "
                     "returns std::size_t or double; pass an initial of that type: std::size_t(0), 0.0");
-      if constexpr (std::is_same_v<T, V> && (route != Route::serialized || PortableCallable<C>)) {
+      if constexpr (!converts) {
+        return T(std::forward<T>(initial));  // refused, with words
+      } else if constexpr (std::is_same_v<T, V> && (route != Route::serialized || PortableCallable<C>)) {
         using Results = FoldResults<T, T, C, true>;
         return Map<route, F, Range, FoldWork<F, C>, Results>(dispatcher, {f, combine}, range, std::move(options))
             .folded(std::move(initial), combine);

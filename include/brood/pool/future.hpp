@@ -17,6 +17,7 @@ namespace brood::inline v0_1 {
 /// What a task will return, or what a function makes of that in the host (then, when_all, ...). Movable; dropping it neither
 /// blocks nor cancels anything. A thread that waits does the pool's work meanwhile. Thread-safe for different futures; one
 /// future is for one thread at a time. May outlive its pool, whose end resolves it.
+/// \snippet reference.cpp Future
 template <class R>
 class Future {
  public:
@@ -35,9 +36,11 @@ class Future {
   Future& operator=(Future&&) noexcept = default;
 
   /// The task's number in its pool; of a future made by then that of the task it began with, 0 where there were several.
+  /// \snippet reference.cpp TaskId
   TaskId id() const { return promise_ ? promise_->id() : task().id; }
 
   /// Whether the task is resolved. Never waits; a pool whose results nobody waits for is driven by its helper thread.
+  /// \snippet reference.cpp poll
   bool ready() const { return promise_ ? promise_->resolved() : task().resolved.load(std::memory_order_acquire); }
 
   /// Waits until the task is resolved.
@@ -50,6 +53,7 @@ class Future {
   }
 
   /// Waits for at most so long. Returns ready().
+  /// \snippet reference.cpp Future
   template <class Rep, class Period>
   bool wait_for(std::chrono::duration<Rep, Period> time) const {
     using Clock = detail::Dispatcher::Clock;
@@ -62,6 +66,7 @@ class Future {
   /// Waits, and returns the task's value; may be called again, unless the value was made in the host (then) and can't be
   /// copied. Throws what the task threw, with its type (also a FromTask), or WorkerDied, TaskCancelled, LaunchError, ... ;
   /// SerializationError when the value can't be decoded.
+  /// \snippet reference.cpp submit
   R get() const& { return outcome().value(); }
 
   /// The same for a future that is used up by it, as in pool.submit(f).get(): a large value is moved out, not copied, and
@@ -69,6 +74,7 @@ class Future {
   R get() && { return std::move(*this).outcome().value(); }
 
   /// Waits, and returns the value or why there is none. Throws nothing of the task's.
+  /// \snippet reference.cpp Outcome
   Outcome<R> outcome() && {
     wait();
     if (promise_) return std::exchange(promise_, nullptr)->take();
@@ -96,6 +102,7 @@ class Future {
   /// cancels the task. When f is called at the pool's end, the pool takes no work any more.
   ///
   /// On an lvalue this future keeps its value, and f gets another one: decoded once more, or copied.
+  /// \snippet async.cpp then
   template <class F>
   auto then(F&& f) &&;
   template <class F>
@@ -104,6 +111,7 @@ class Future {
   /// Waits, and returns what the task has written to stdout and stderr, in the order in which it was written; the last
   /// 64 KiB of it. Empty unless PoolOptions::output is Output::capture, and where this future's value is made in the host (then).
   /// After a retry: that of the last run.
+  /// \snippet reference.cpp Output
   std::string output() const {
     wait();
     return promise_ ? std::string() : task().output;
@@ -112,12 +120,14 @@ class Future {
   /// How far the task has come, by its own account (this_task::progress): just now, while it runs; afterwards, at its end,
   /// as far as that was seen. {0, 0} where it has told nothing, or this future is that of a function in the host (then). Never
   /// waits.
+  /// \snippet reference.cpp Future::progress
   TaskProgress progress() const { return promise_ ? TaskProgress() : task().dispatcher->progress_of(*task_); }
 
   /// Gives the task up: one that has not started never will, one that runs is killed with its worker. It resolves as
   /// TaskCancelled, or with its value if that was there first. False when it was resolved already. Of a future made by then,
   /// when_all, ...: what is beneath is given up, whoever else waits for it; a function that runs already is not stopped, but a
   /// Future that it returns is cancelled.
+  /// \snippet reference.cpp cancel
   bool cancel() {
     if (promise_) return promise_->cancel();
     const auto dispatcher = task().dispatcher;

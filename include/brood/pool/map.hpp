@@ -203,17 +203,30 @@ class Map {
   MapProgress progress_;
 };
 
+/// A map that does not compile.
+template <class F>
+struct RefusedMap {
+  std::vector<std::conditional_t<std::is_void_v<RefusedResult<F>>, int, RefusedResult<F>>> values() const { return {}; }
+  std::vector<Outcome<RefusedResult<F>>> outcomes() const { return {}; }
+};
+
 /// A map under a policy; refuses at compile time what can't work.
 template <class Policy, class F, class Range>
 auto map_under(const std::shared_ptr<Dispatcher>& dispatcher, F& f, Range& range, MapOptions options) {
   constexpr Route route = route_of<Policy, F>;
-  require_callable<Policy, F>();
-  check_options(options);
   static_assert(std::ranges::input_range<Range>,
                 "brood: map needs a range (a container, a view, an array) as its second argument");
   if constexpr (std::ranges::input_range<Range>) {
-    using Result = typename ItemCall<route != Route::serialized, F, std::ranges::range_reference_t<Range>>::Types::Result;
-    return Map<route, F, Range, MapWork<F>, MapResults<Result>>(dispatcher, {f}, range, std::move(options));
+    using Types = typename ItemCall<route != Route::serialized, F, std::ranges::range_reference_t<Range>>::Types;
+    if constexpr (can_be_submitted<Policy, F, Types>()) {
+      check_options(options);
+      return Map<route, F, Range, MapWork<F>, MapResults<typename Types::Result>>(dispatcher, {f}, range, std::move(options));
+    } else {
+      refuse_call<Policy, F, Types>();
+      return RefusedMap<F>();
+    }
+  } else {
+    return RefusedMap<F>();
   }
 }
 

@@ -17,6 +17,7 @@
 namespace brood::inline v0_1 {
 
 /// Where what a task writes to stdout and stderr goes.
+/// \snippet reference.cpp Output
 enum class Output : std::uint8_t {
   inherit,  ///< where the host's goes
   capture,  ///< to the host's memory: Future::output(), and Failure::captured_output(); workers get one task at a time
@@ -24,6 +25,7 @@ enum class Output : std::uint8_t {
 };
 
 /// How a pool works. Every member has a default that suits most programs.
+/// \snippet reference.cpp PoolOptions
 struct PoolOptions {
   /// How many workers run at the same time; 0: as many as this process may use CPUs, by affinity and cgroup quota. A
   /// worker is started when there is work for it. Pool::resize changes it.
@@ -109,6 +111,7 @@ struct PoolOptions {
 };
 
 /// How one task is run: pool.submit({.timeout = 2s}, f, args...).
+/// \snippet reference.cpp TaskOptions
 struct TaskOptions {
   /// Instead of PoolOptions::task_timeout; 0: that. milliseconds::max() is no limit at all. InlinePolicy can't end a task.
   std::chrono::milliseconds timeout{0};
@@ -131,6 +134,7 @@ struct TaskOptions {
 };
 
 /// How Pool::map and Pool::try_map work.
+/// \snippet reference.cpp MapOptions
 struct MapOptions {
   /// How many items travel together; 0: by the measured time of an item. A crash costs one item whatever the size.
   std::size_t chunk_size = 0;
@@ -150,6 +154,7 @@ struct MapOptions {
 };
 
 /// How Pool::stream and its like work.
+/// \snippet reference.cpp stream
 struct StreamOptions {
   /// How many items may have been read from the input whose results were not handed out yet; 0: four chunks for each worker,
   /// by the measured time of an item. It bounds the work and the memory in flight, and how far results can lag behind the

@@ -12,13 +12,18 @@
 namespace brood::inline v0_1 {
 
 /// What became of a task: a value or a Failure. Converts to true when there is a value.
+/// \snippet reference.cpp Outcome
 template <class R>
 class Outcome {
  public:
+  /// A value.
   Outcome(R value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  /// Why there is none.
   Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT(google-explicit-constructor)
 
+  /// Whether there is a value.
   bool has_value() const noexcept { return state_.index() == 0; }
+  /// Whether there is a value.
   explicit operator bool() const noexcept { return has_value(); }
 
   /// The value. Throws what the task's Future::get would throw when there is none.
@@ -35,9 +40,11 @@ class Outcome {
     return std::get<0>(std::move(state_));
   }
 
+  /// The same as value().
   R& operator*() & { return value(); }
   const R& operator*() const& { return value(); }
   R&& operator*() && { return std::move(*this).value(); }
+  /// A member of the value. Throws what value() throws.
   R* operator->() { return &value(); }
   const R* operator->() const { return &value(); }
 
@@ -56,20 +63,27 @@ class Outcome {
 };
 
 /// What became of a task that returns nothing.
+/// \snippet reference.cpp Outcome void
 template <>
 class Outcome<void> {
  public:
+  /// It is done.
   Outcome() = default;
+  /// Why it failed.
   Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT(google-explicit-constructor)
 
+  /// Whether it was done.
   bool has_value() const noexcept { return state_.index() == 0; }
+  /// Whether it was done.
   explicit operator bool() const noexcept { return has_value(); }
 
   /// Throws what the task's Future::get would throw when it failed.
   void value() const {
     if (!has_value()) failure().raise();
   }
+  /// Why it failed. Precondition: it did (std::bad_variant_access otherwise).
   const Failure& failure() const { return std::get<1>(state_); }
+  /// The failure as an exception; null when there is none.
   std::exception_ptr exception() const { return has_value() ? nullptr : failure().exception(); }
 
  private:

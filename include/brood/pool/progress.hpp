@@ -14,6 +14,7 @@
 namespace brood::inline v0_1 {
 
 /// How far a call has come: the items of a map or a stream, the tasks of Pool::wait.
+/// \snippet insight.cpp progress
 struct Progress {
   std::uint64_t done = 0;              ///< items that are done, those that failed among them; never less than told before
   std::uint64_t failed = 0;            ///< of them, so far as is known: results are looked into some at a time
@@ -32,6 +33,7 @@ struct Progress {
 
 /// Is called by the thread that made the call: at its start, about ten times a second, and at its end. It may call anything.
 /// What it throws ends the call, which throws it; what has not started by then never will.
+/// \snippet insight.cpp progress
 using ProgressCallback = std::function<void(const Progress&)>;
 
 namespace detail {

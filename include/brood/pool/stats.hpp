@@ -15,6 +15,7 @@
 namespace brood::inline v0_1 {
 
 /// What a worker does.
+/// \snippet reference.cpp stats
 enum class WorkerState {
   starting,  ///< asked for, not yet up
   idle,      ///< waits for a task
@@ -23,12 +24,14 @@ enum class WorkerState {
   spare,     ///< up, and waits for the place of another (PoolOptions::spares)
 };
 
+/// One worker at one moment.
+/// \snippet reference.cpp stats
 struct WorkerStats {
-  pid_t pid = 0;
+  pid_t pid = 0;       ///< its process id
   unsigned index = 0;  ///< this_worker::index(); a spare worker's is behind those of the places
-  WorkerState state = WorkerState::starting;
+  WorkerState state = WorkerState::starting;  ///< what it does
   TaskId task = 0;  ///< the task that it runs, 0 when it runs none
-  std::uint64_t tasks_done = 0;
+  std::uint64_t tasks_done = 0;  ///< tasks that it has answered; a chunk of a map is one
   std::string callable;                             ///< the name of what that task calls
   std::chrono::steady_clock::time_point since{};    ///< when it has started, in a map with a timeout the item of it that runs
   TaskProgress progress;                            ///< how far it is, or the item that runs, by its own account
@@ -39,6 +42,7 @@ struct WorkerStats {
 };
 
 /// Whether a pool gets work done.
+/// \snippet reference.cpp stats
 enum class PoolState {
   running,  ///< it takes work
   broken,   ///< no worker comes up (PoolStats::cause): what waited has failed, new work has one try, and mends it if that works
@@ -46,8 +50,9 @@ enum class PoolState {
 };
 
 /// A pool at one moment.
+/// \snippet reference.cpp stats
 struct PoolStats {
-  PoolState state = PoolState::running;
+  PoolState state = PoolState::running;  ///< whether it gets work done
   std::string cause;                   ///< why the pool is broken
   pid_t server_pid = 0;                ///< 0 when there is no server just now
   std::vector<PreloadStats> preloads;  ///< what its servers have built, in order

@@ -21,6 +21,7 @@ namespace brood::inline v0_1 {
 ///
 /// Elements are R&; of a stream of functions that return nothing, std::monostate&; with `outcomes`, Outcome<R>&. They may be
 /// moved out of, and last until the next one is asked for. A stream may outlive its pool, whose end ends it.
+/// \snippet reference.cpp Stream
 template <class R, bool outcomes = false>
 class Stream {
   struct State;
@@ -71,6 +72,7 @@ class Stream {
 
   /// Where the stream is: the first result, unless some were read.
   iterator begin() noexcept { return iterator(state_.get()); }
+  /// The end of the stream; see the comparison of its iterator.
   std::default_sentinel_t end() const noexcept { return {}; }
 
   /// The number of the item in the input, from 0, whose result was looked at last.

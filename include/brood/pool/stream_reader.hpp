@@ -121,12 +121,17 @@ template <class Policy, class F, class Range>
 auto feed_under(const std::shared_ptr<Dispatcher>& dispatcher, F&& f, Range&& range, const StreamOptions& options, bool ordered) {
   using Function = std::decay_t<F>;
   using Kept = KeptRange<Range>;
-  require_callable<Policy, Function>();
-  check_options(options);
-  using Reader = StreamReader<route_of<Policy, Function>, Function, Kept>;
-  std::unique_ptr<StreamFeed<typename StreamedItems<Function, Kept>::Result>> feed =
-      std::make_unique<Reader>(dispatcher, std::forward<F>(f), std::forward<Range>(range), options, ordered);
-  return feed;
+  using Types = typename ItemCall<false, Function, std::ranges::range_reference_t<std::remove_reference_t<Kept>&>>::Types;
+  if constexpr (can_be_submitted<Policy, Function, Types>()) {
+    check_options(options);
+    using Reader = StreamReader<route_of<Policy, Function>, Function, Kept>;
+    std::unique_ptr<StreamFeed<typename StreamedItems<Function, Kept>::Result>> feed =
+        std::make_unique<Reader>(dispatcher, std::forward<F>(f), std::forward<Range>(range), options, ordered);
+    return feed;
+  } else {
+    refuse_call<Policy, Function, Types>();
+    return std::unique_ptr<StreamFeed<RefusedResult<Function>>>();
+  }
 }
 
 }  // namespace brood::detail

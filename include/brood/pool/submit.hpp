@@ -237,18 +237,59 @@ void submit_task(const std::shared_ptr<Dispatcher>& dispatcher, const TaskPtr& t
   submit_call<route, Function, Types>(dispatcher, task, options, function, std::forward<Args>(args)...);
 }
 
+/// Whether a policy can run a callable.
+template <class Policy, class F>
+inline constexpr bool runs = PortableCallable<F> || CopiesHost<Policy> || RunsInline<Policy>;
+
+/// Whether a policy can run a call of f, and what travels for the arguments can, as can what it returns.
+template <class Policy, class F, class Types>
+consteval bool can_be_submitted() {
+  if constexpr (!Objection<Types>::none || !runs<Policy, F>) {
+    return false;
+  } else {
+    using Result = typename Types::Result;
+    if constexpr (route_of<Policy, F> == Route::serialized && !RequireTuple<typename Types::Arguments>::fits) {
+      return false;
+    } else if constexpr (std::is_void_v<Result>) {
+      return true;
+    } else {
+      return can_be_sent<Result>();
+    }
+  }
+}
+
+/// Does not compile, with the one reason why a call can't be submitted.
+template <class Policy, class F, class Types>
+constexpr void refuse_call() {
+  if constexpr (!Objection<Types>::none) {
+    Objection<Types>::tell();
+  } else if constexpr (!runs<Policy, F>) {
+    require_callable<Policy, F>();
+  } else if constexpr (route_of<Policy, F> == Route::serialized && !RequireTuple<typename Types::Arguments>::fits) {
+    RequireTuple<typename Types::Arguments>::check();
+  } else {
+    require_serializable<typename Types::Result>();
+  }
+}
+
+/// What a refused call returns, so that nothing more is said about it.
+template <class F>
+using RefusedResult = std::remove_cvref_t<typename Signature<F>::result>;
+
 /// Submits a call whose result is a value.
 template <class Policy, class F, class... Args>
 auto submit_under(const std::shared_ptr<Dispatcher>& dispatcher, const TaskOptions& options, F&& f, Args&&... args) {
   using Types = CallTypes<std::decay_t<F>, Args&&...>;
-  using Result = typename Types::Result;
-  const TaskPtr task = dispatcher->make_task();
-  if constexpr (!std::is_void_v<Result>) {
-    require_serializable<Result>();
-    task->assemble = assemble_of<Result>();
+  if constexpr (!can_be_submitted<Policy, std::decay_t<F>, Types>()) {
+    refuse_call<Policy, std::decay_t<F>, Types>();
+    return Future<RefusedResult<std::decay_t<F>>>();
+  } else {
+    using Result = typename Types::Result;
+    const TaskPtr task = dispatcher->make_task();
+    if constexpr (!std::is_void_v<Result>) task->assemble = assemble_of<Result>();
+    submit_task<Policy, Types>(dispatcher, task, options, std::forward<F>(f), std::forward<Args>(args)...);
+    return Future<Result>(task);
   }
-  submit_task<Policy, Types>(dispatcher, task, options, std::forward<F>(f), std::forward<Args>(args)...);
-  return Future<Result>(task);
 }
 
 }  // namespace brood::detail

@@ -28,10 +28,11 @@
 namespace brood::inline v0_1 {
 
 /// What when_any has: the number of the future that was resolved first, and how it was.
+/// \snippet async.cpp when_any
 template <class R>
 struct AnyResult {
-  std::size_t index;
-  Outcome<R> outcome;
+  std::size_t index;   ///< its number in the range, from 0
+  Outcome<R> outcome;  ///< what became of it
 };
 
 namespace detail {
@@ -263,6 +264,7 @@ inline void require_some(const std::vector<Beneath>& all, const char* call) {
 
 /// The future of all values, in order: a std::vector<R>, or void where R is. It fails with the first failure, as soon as that is
 /// there, and the others go on. To have each outcome instead, make futures that don't fail: then([](Outcome<R> o) { return o; }).
+/// \snippet async.cpp when_all
 template <std::ranges::input_range Range>
 auto when_all(Range&& futures) {
   using R = detail::ValueOf<std::ranges::range_value_t<Range>>;
@@ -273,6 +275,7 @@ auto when_all(Range&& futures) {
 }
 
 /// The same for futures of different types: a std::tuple, with std::monostate for void.
+/// \snippet async.cpp when_all tuple
 template <class... F>
   requires(sizeof...(F) > 0 && (detail::is_future<std::remove_cvref_t<F>> && ...))
 auto when_all(F&&... futures) {
@@ -286,6 +289,7 @@ auto when_all(F&&... futures) {
 
 /// The future of the first that is resolved, with a value or a failure, and of its number: an AnyResult<R>. The others go on.
 /// Throws std::invalid_argument for an empty range.
+/// \snippet async.cpp when_any
 template <std::ranges::input_range Range>
 auto when_any(Range&& futures) {
   using R = detail::ValueOf<std::ranges::range_value_t<Range>>;
@@ -298,6 +302,7 @@ auto when_any(Range&& futures) {
 
 /// A race: the future of the first value. The rest is cancelled then. When all fail it fails with the last failure.
 /// Throws std::invalid_argument for an empty range.
+/// \snippet async.cpp first_of
 template <std::ranges::input_range Range>
 auto first_of(Range&& futures) {
   using R = detail::ValueOf<std::ranges::range_value_t<Range>>;

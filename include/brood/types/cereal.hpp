@@ -188,6 +188,7 @@ void CEREAL_LOAD_FUNCTION_NAME(CerealInput& archive, ::cereal::BinaryData<T>& bi
 /// registered for the archives that are known there. Objects shared within one value are shared in what arrives, not with
 /// other values. Bytes that are no such value are refused (SerializationError): counts that exceed the bytes, shared pointers
 /// to an object of another type, nesting of more than some hundred levels. T must be default-constructible.
+/// \snippet own_types.cpp cereal
 template <class T>
 struct CerealSerializer {
   static void write(Writer& writer, const T& value) {

@@ -64,6 +64,7 @@ struct EigenSerializer {
 
 /// Matrices and vectors of any serializable scalar, of fixed and of dynamic size. One copy for numbers and complex numbers.
 /// Expressions are no values yet: let a task return `MatrixXd(a * b)` or name its result type.
+/// \snippet own_types.cpp Eigen
 template <class Scalar, int Rows, int Columns, int Options, int MaxRows, int MaxColumns>
 struct Serializer<Eigen::Matrix<Scalar, Rows, Columns, Options, MaxRows, MaxColumns>>
     : detail::EigenSerializer<Eigen::Matrix<Scalar, Rows, Columns, Options, MaxRows, MaxColumns>> {};
@@ -81,6 +82,7 @@ struct Serializer<Eigen::Quaternion<Scalar, Options>> {
   static void write(Writer& writer, const Value& value) { writer.value(value.coeffs()); }
   static Value read(Reader& reader) { return Value(reader.value<typename Value::Coefficients>()); }
 };
+/// Eigen::Transform, likewise.
 template <class Scalar, int Dimensions, int Mode, int Options>
 struct Serializer<Eigen::Transform<Scalar, Dimensions, Mode, Options>> {
   using Value = Eigen::Transform<Scalar, Dimensions, Mode, Options>;

@@ -16,6 +16,7 @@ namespace brood::inline v0_1 {
 /// Any nlohmann::basic_json (json, ordered_json), whole: kinds of numbers, NaN, binary values and bytes that are no UTF-8
 /// stay what they are. Values nested more than 100 deep, and discarded ones, can't be sent (SerializationError).
 /// Complexity: linear; a value takes at most some tens of bytes of memory for each byte that came.
+/// \snippet own_types.cpp json
 template <class Json>
   requires nlohmann::detail::is_basic_json<Json>::value
 struct Serializer<Json> {

@@ -49,6 +49,7 @@ struct MsgpackCheck : msgpack::null_visitor {
 ///
 /// T must own what it holds: a std::string_view or msgpack::object in it would refer to bytes that are gone. Values nested
 /// more than 128 deep are refused (SerializationError).
+/// \snippet own_types.cpp MessagePack
 template <class T>
 struct MsgpackSerializer {
   static void write(Writer& writer, const T& value) {

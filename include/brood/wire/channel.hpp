@@ -16,6 +16,8 @@
 
 namespace brood::inline v0_1 {
 
+/// How large a channel may grow.
+/// \snippet reference.cpp Channel::receive
 struct ChannelOptions {
   /// How many bytes may be under way in each direction before send waits, as the kernel counts them: those of the messages
   /// and about 1 KiB more for each. The kernel rounds it, to at least some KiB and at most twice net.core.wmem_max; 0 is its
@@ -29,9 +31,7 @@ struct ChannelOptions {
 /// end to a task as an argument of its own (std::move), and keep the other: the task can yield partial results and take orders
 /// while it runs. void: nothing travels that way.
 ///
-///   auto [mine, theirs] = brood::channel<Order, Part>();
-///   auto done = pool.submit(&search, std::move(theirs));    // void search(brood::Channel<Part, Order> host)
-///   for (const Part& part : mine) { ... }                   // ends when the task closes its end, returns, or dies
+/// \snippet channels.cpp Channel
 ///
 /// Both types must be Serializable; what a message has in it may be a Fd, or another Channel, too. An end is closed when it is
 /// destroyed. With TaskOptions::retries the pool keeps a copy of the task's end until the task is resolved: a retry goes on with
@@ -47,7 +47,9 @@ class Channel {
   static constexpr bool receives = !std::is_void_v<In>;
 
  public:
+  /// What this end sends.
   using Sent = std::conditional_t<sends, Out, Nothing>;
+  /// What this end receives.
   using Received = std::conditional_t<receives, In, Nothing>;
 
   /// No channel.
@@ -61,6 +63,7 @@ class Channel {
 
   /// Sends a value; waits as long as the capacity is used up. Throws ChannelClosed when nobody receives any more,
   /// SerializationError, MessageTooLarge.
+  /// \snippet reference.cpp Channel::receive
   void send(const Sent& value)
     requires sends
   {
@@ -84,6 +87,7 @@ class Channel {
   /// The next value; waits for it. Nothing at the end: the other end was closed, or its process has ended, and all that it had
   /// sent whole was received. Throws SerializationError for bytes that are no In: the next call goes on behind them. Throws
   /// ProtocolError and MessageTooLarge for what is no message: that is the end.
+  /// \snippet reference.cpp Channel::receive
   std::optional<Received> receive()
     requires receives
   {
@@ -143,11 +147,13 @@ class Channel {
     mutable std::optional<Received> value_;
   };
 
+  /// Receives the first value, and waits for it. Throws what receive() throws, as ++ does.
   iterator begin()
     requires receives
   {
     return iterator(*this);
   }
+  /// The end of what the other end sends.
   std::default_sentinel_t end() const noexcept
     requires receives
   {
@@ -186,13 +192,17 @@ class Channel {
 
 /// Ends of a channel whose messages go one way: `auto [mine, theirs] = brood::channel<void, Part>()` are a Receiver<Part> and a
 /// Sender<Part>.
+/// \snippet reference.cpp Sender
 template <class T>
 using Sender = Channel<T, void>;
+/// The other end of a Sender.
+/// \snippet reference.cpp Sender
 template <class T>
 using Receiver = Channel<void, T>;
 
 /// A channel: an end that sends A and receives B, and one that sends B and receives A. Throws Error when there is no descriptor
 /// for it. It takes two descriptors, one for each end.
+/// \snippet reference.cpp Channel::receive
 template <class A, class B = A>
 std::pair<Channel<A, B>, Channel<B, A>> channel(ChannelOptions options = {}) {
   auto ends = detail::ChannelEnd::make_pair(options.capacity, options.max_message_bytes);

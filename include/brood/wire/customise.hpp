@@ -10,12 +10,7 @@
 namespace brood::inline v0_1 {
 
 /// How values of T become bytes and values again. Specialise it for a type that is not known by itself:
-///
-///   template <> struct brood::Serializer<Image> {
-///     static void write(brood::Writer& writer, const Image& image) { writer.value(image.pixels()); }
-///     static Image read(brood::Reader& reader) { return Image(reader.value<std::vector<float>>()); }
-///   };
-///
+/// \snippet own_types.cpp Serializer
 /// `read` must take exactly what `write` wrote. It reads a stranger's bytes: what Reader hands out is checked, anything
 /// else that the type demands is its own business, and `brood::Reader::fail("why")` refuses the message. Not
 /// specialised, it hands over to Writer::value and Reader::value, so a partial specialisation can build upon it.
@@ -32,6 +27,7 @@ struct Serializer {
 /// copied at once. A gap between members is refused where it can be seen (in a struct with public members); in a class
 /// with private ones it is not visible, and what happens to lie in it would travel too: leave none. A bool or an enum
 /// inside is not checked on arrival.
+/// \snippet own_types.cpp bitwise
 template <class T>
 inline constexpr bool bitwise = false;
 

@@ -21,18 +21,21 @@ namespace brood::inline v0_1 {
 ///
 /// Throws SerializationError, in the host or as the task's failure, when a limit of open files is reached, or when host and
 /// worker can't be connected (docs/guide/channels.md).
+/// \snippet reference.cpp Fd
 class Fd {
  public:
   /// No descriptor.
   Fd() noexcept = default;
   /// Takes over a descriptor; a negative number is none.
   explicit Fd(int fd) noexcept : fd_(fd < 0 ? -1 : fd) {}
+  /// Takes over its descriptor.
   Fd(Fd&& other) noexcept : fd_(other.release()) {}
   Fd& operator=(Fd&& other) noexcept {
     Fd taken(std::move(other));
     std::swap(fd_, taken.fd_);
     return *this;
   }
+  /// Closes the descriptor.
   ~Fd() { reset(); }
 
   /// A second descriptor for the same open file, closed on exec. Throws Error.
@@ -40,6 +43,7 @@ class Fd {
 
   /// The number; -1 when there is none.
   int get() const noexcept { return fd_; }
+  /// Whether there is a descriptor.
   explicit operator bool() const noexcept { return fd_ >= 0; }
   /// The number, which the caller is to close from now on.
   int release() noexcept { return std::exchange(fd_, -1); }

@@ -17,17 +17,20 @@ namespace brood::inline v0_1 {
 
 /// Where a Serializer<T> reads its value from. The bytes are a stranger's: every read is checked against what remains,
 /// and a violation throws SerializationError. Borrows the bytes.
+/// \snippet own_types.cpp Serializer
 class Reader {
  public:
   /// Values may be nested this deep (a list of lists of lists ...).
   static constexpr int max_depth = 128;
 
+  /// Reads these bytes, which must live as long as it, and what raw() and text() have returned.
   explicit Reader(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
 
   // internal: a message some of whose bytes lie elsewhere: in this process, or where `source` gets them from
   Reader(std::span<const std::byte> bytes, std::span<const detail::Block> blocks, detail::BlockSource* source = nullptr) noexcept
       : bytes_(bytes), blocks_(blocks), source_(source), end_(bytes.size()), elsewhere_(detail::total_size(blocks)) {}
 
+  /// How many bytes were not read yet.
   std::size_t remaining() const noexcept { return bytes_.size() + static_cast<std::size_t>(elsewhere_); }
 
   // internal: the bytes are a call's. What the process that called names may be opened; what a worker names may not.
@@ -123,12 +126,14 @@ class Reader {
   /// One level of nesting, for as long as it lives.
   class Nested {
    public:
+    /// One level deeper. Throws SerializationError beyond max_depth.
     explicit Nested(Reader& reader) : reader_(reader) {
       if (reader.depth_ == max_depth) fail("values nested more than " + std::to_string(max_depth) + " deep");
       ++reader.depth_;
     }
     Nested(const Nested&) = delete;
     Nested& operator=(const Nested&) = delete;
+    /// One level up.
     ~Nested() { --reader_.depth_; }
 
    private:

@@ -24,6 +24,7 @@ namespace brood::inline v0_1 {
 ///   4. bitwise<T>
 ///   5. an aggregate of up to 32 members, each of which is Serializable; also an empty class
 /// Everything else is refused. Writer::value and Reader::value say why.
+/// \snippet reference.cpp Serializable
 template <class T>
 concept Serializable = detail::VerdictOn<T>::accepted;
 

@@ -59,6 +59,7 @@ consteval bool can_be_shared() {
 /// Whether T can be the element of a SharedArray: it is trivially copyable, and made of nothing that would mean nothing in
 /// another process: numbers, enums, std::array, std::complex, std::optional, std::chrono and the like, structs of them, and
 /// what brood::bitwise<T> is true for.
+/// \snippet reference.cpp Shareable
 template <class T>
 concept Shareable = detail::can_be_shared<T>();
 

@@ -36,6 +36,7 @@ namespace brood::inline v0_1 {
 /// its arrays, so the host may drop its own. Workers open them through /proc: it must be mounted, and host and worker be
 /// processes of the same user. The pages come into being as they are written to: where memory runs out, whoever writes is
 /// killed.
+/// \snippet reference.cpp SharedArray
 template <class T>
 class SharedArray {
   static constexpr detail::RequireShareable<std::remove_const_t<T>> element_can_be_shared{};
@@ -99,6 +100,7 @@ class SharedArray {
   /// and changes nothing when somebody else may write to it: another SharedArray of the memory, a task that has not
   /// resolved, a process that has mapped it (a copy of the host has: the workers of a ForkPolicy pool that was made later
   /// than the array).
+  /// \snippet reference.cpp freeze
   SharedArray<const value_type> freeze() && {
     if (memory_ && !memory_->frozen()) {
       const std::string what = "a SharedArray of " + std::to_string(memory_->size()) + " bytes can't be frozen: ";
@@ -128,9 +130,13 @@ class SharedArray {
   /// Whether nobody can change it any more.
   bool frozen() const noexcept { return memory_ != nullptr && memory_->frozen(); }
 
+  /// The first element; null when there are none.
   T* data() const noexcept { return data_; }
+  /// How many elements.
   std::size_t size() const noexcept { return size_; }
+  /// How many bytes they take.
   std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }
+  /// Whether there are none.
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
 
   /// Precondition: index < size().
@@ -140,13 +146,20 @@ class SharedArray {
     if (index >= size_) out_of_range("element " + std::to_string(index));
     return data_[index];
   }
+  /// The first element. Precondition: not empty().
   T& front() const noexcept { return *data_; }
+  /// The last element. Precondition: not empty().
   T& back() const noexcept { return data_[size_ - 1]; }
 
+  /// The elements, in order.
   T* begin() const noexcept { return data_; }
+  /// Behind the last element.
   T* end() const noexcept { return data_ + size_; }
+  /// The elements from the last to the first.
   reverse_iterator rbegin() const noexcept { return reverse_iterator(end()); }
+  /// Before the first element.
   reverse_iterator rend() const noexcept { return reverse_iterator(begin()); }
+  /// All of it; refers to the memory, and does not keep it.
   std::span<T> span() const noexcept { return {data_, size_}; }
 
   /// `count` elements from number `offset` on (std::dynamic_extent: all behind it), in the same memory. Throws
@@ -165,6 +178,7 @@ class SharedArray {
 
   /// All of it in at most `parts` parts, one after the other, whose sizes differ by one at most; none is empty. For map:
   /// `pool.map(&fill, array.split(64))`.
+  /// \snippet reference.cpp SharedArray
   std::vector<SharedArray> split(std::size_t parts) const {
     std::vector<SharedArray> all;
     all.reserve(std::min(parts, size_));

@@ -22,6 +22,7 @@
 namespace brood::inline v0_1 {
 
 /// Where a Serializer<T> writes its value. Numbers keep the byte order of the machine: both ends run the same image.
+/// \snippet own_types.cpp Serializer
 class Writer {
  public:
   /// Values may be nested this deep: a Reader does not go deeper either.
@@ -46,6 +47,7 @@ class Writer {
   /// `size` bytes as they are, in one copy.
   void raw(const void* data, std::size_t size) { bytes_.append(data, size); }
 
+  // internal
   void raw(const detail::Bytes& bytes) { raw(bytes.data(), bytes.size()); }
 
   // internal: bytes of an object that lives until the message was sent, where the message's owner has called note_blocks();
@@ -108,12 +110,14 @@ class Writer {
   /// One level of nesting, for as long as it lives.
   class Nested {
    public:
+    /// One level deeper. Throws SerializationError beyond max_depth.
     explicit Nested(Writer& writer) : writer_(writer) {
       if (writer.depth_ == max_depth) fail("values nested more than " + std::to_string(max_depth) + " deep");
       ++writer.depth_;
     }
     Nested(const Nested&) = delete;
     Nested& operator=(const Nested&) = delete;
+    /// One level up.
     ~Nested() { --writer_.depth_; }
 
    private:
@@ -140,7 +144,9 @@ class Writer {
   }
   const detail::BlockNotes* notes() const noexcept { return notes_; }
 
+  /// How many bytes were written.
   std::size_t size() const noexcept { return bytes_.size(); }
+  /// What was written, until more is.
   std::span<const std::byte> view() const noexcept { return bytes_.view(); }
 
   // internal: the buffer itself, for headers in front and lengths that are known later

@@ -39,15 +39,17 @@ struct Params {
   static constexpr std::size_t count = sizeof...(P);
 };
 
-/// The parameters of a function, or of the only operator() of a functor; `void` when they can't be known (a generic
-/// lambda, overloads).
+/// The parameters of a function, or of the only operator() of a functor, and what it returns; `void` and `int` when they can't be
+/// known (a generic lambda, overloads).
 template <class F>
 struct Signature {
   using type = void;
+  using result = int;
 };
 template <class R, class... P>
 struct Signature<R (*)(P...)> {
   using type = Params<P...>;
+  using result = R;
 };
 template <class R, class... P>
 struct Signature<R (*)(P...) noexcept> : Signature<R (*)(P...)> {};
@@ -57,6 +59,7 @@ struct MemberSignature;
 template <class R, class C, class... P>
 struct MemberSignature<R (C::*)(P...)> {
   using type = Params<P...>;
+  using result = R;
 };
 template <class R, class C, class... P>
 struct MemberSignature<R (C::*)(P...) const> : MemberSignature<R (C::*)(P...)> {};
@@ -88,18 +91,26 @@ concept PortableCallable = is_function_pointer<F> || is_empty_callable<F> || (st
 
 // ---- what travels for an argument ----------------------------------------------------------------------------------
 
+// what a reference binds to need not be copied: only its bytes are
+template <class A, class P>
+concept ConvertsTo = (std::is_reference_v<P> && std::is_convertible_v<A, P> &&
+                      std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>) ||
+                     std::is_convertible_v<A, std::remove_cvref_t<P>> || std::is_constructible_v<std::remove_cvref_t<P>, A>;
+template <class P>
+concept TakesValue = !std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>;
+template <class A, class P>
+concept TakenOver = !takes_over<std::remove_cvref_t<P>> || std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>;
+
 /// One parameter P and the argument A that is given for it. `Param` void: the parameter's type is not known.
 template <class P, class A>
 struct Carried {
-  static_assert(!std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>,
+  static_assert(TakesValue<P>,
                 "brood: the task takes a parameter by non-const reference; a change of it would be lost in the worker. "
                 "Take it by value or by const reference, and return what changed");
-  // what a reference binds to need not be copied: only its bytes are
-  static_assert((std::is_reference_v<P> && std::is_convertible_v<A, P> &&
-                 std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>) ||
-                    std::is_convertible_v<A, std::remove_cvref_t<P>> || std::is_constructible_v<std::remove_cvref_t<P>, A>,
-                "brood: an argument can't be converted to the parameter of the task");
-  static_assert(!takes_over<std::remove_cvref_t<P>> || std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>,
+  static_assert(!TakesValue<P> || ConvertsTo<A, P>,
+                "brood: an argument can't be converted to the parameter of the task: Carried<parameter, argument> names them. Pass a "
+                "value of the parameter's type, or convert it at the call");
+  static_assert(!ConvertsTo<A, P> || TakenOver<A, P>,
                 "brood: the task takes a brood::Fd, and is given a number: hand the descriptor over with brood::Fd(fd), or a copy "
                 "of it with brood::Fd::duplicate(fd)");
   using type = std::remove_cvref_t<P>;
@@ -130,6 +141,12 @@ inline constexpr bool arity_fits = true;
 template <class... P, class... A>
 inline constexpr bool arity_fits<Params<P...>, A...> = sizeof...(P) == sizeof...(A);
 
+template <class Signature, class... A>
+inline constexpr bool all_carried = true;
+template <class... P, class... A>
+  requires(sizeof...(P) == sizeof...(A))
+inline constexpr bool all_carried<Params<P...>, A...> = ((TakesValue<P> && ConvertsTo<A, P> && TakenOver<A, P>) && ...);
+
 template <class F, class Tuple>
 struct Applied;
 template <class F, class... T>
@@ -153,7 +170,7 @@ struct CallTypes {
   static_assert(!std::is_member_pointer_v<F>,
                 "brood: a pointer to a member can't be a task; write a lambda that calls it: [](const T& object) { "
                 "return object.member(); }");
-  static_assert(arity_fits<Sig, A...>, "brood: the task is called with the wrong number of arguments");
+  static_assert(arity_fits<Sig, A...>, "brood: the task is called with the wrong number of arguments; pass one for each parameter, also where it has a default");
 
   using Arguments = typename CarriedTuple<Sig, A...>::type;
   static_assert(!arity_fits<Sig, A...> || Applied<F, Arguments>::invocable,
@@ -168,10 +185,44 @@ struct CallTypes {
   using Result = std::remove_cvref_t<Returned>;
 };
 
+/// Whether CallTypes has no objection.
+template <class F, class... A>
+consteval bool call_fits() {
+  using Sig = typename Signature<F>::type;
+  if constexpr (std::is_member_pointer_v<F> || !arity_fits<Sig, A...> || !all_carried<Sig, A...>) {
+    return false;
+  } else {
+    using Call = Applied<F, typename CarriedTuple<Sig, A...>::type>;
+    using Returned = typename decltype(Call::result())::type;
+    return Call::invocable && !std::is_reference_v<Returned> && !argument_only<std::remove_cv_t<Returned>>;
+  }
+}
+
+/// What is to be said against a call, as one error: a compiler that went on would say more, and none of it would help. `Types` that
+/// are not CallTypes object themselves.
+template <class Types>
+struct Objection {
+  static constexpr bool none = true;
+};
+template <class F, class... A>
+struct Objection<CallTypes<F, A...>> {
+  using Sig = typename Signature<F>::type;
+  static constexpr bool none = call_fits<F, A...>();
+  static constexpr void tell() {
+    if constexpr (!std::is_member_pointer_v<F> && arity_fits<Sig, A...> && !all_carried<Sig, A...>) {
+      static_cast<void>(sizeof(CarriedTuple<Sig, A...>));
+    } else {
+      static_cast<void>(sizeof(CallTypes<F, A...>));
+    }
+  }
+};
+
 template <class Tuple>
 struct RequireTuple;
 template <class... T>
 struct RequireTuple<std::tuple<T...>> {
+  static constexpr bool fits = (can_be_sent<T>() && ...);
+
   static constexpr bool check() {
     (require_serializable<T>(), ...);
     return true;

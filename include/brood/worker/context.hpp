@@ -149,9 +149,11 @@ namespace this_worker {
 
 /// The worker's place in its pool, 0 to workers - 1; its replacement has the same. Only in the start hook of a spare worker,
 /// which has no place yet, it is more.
+/// \snippet reference.cpp this_worker
 inline unsigned index() { return detail::require_context("this_worker::index()").index; }
 
 /// The worker's process id.
+/// \snippet reference.cpp this_worker
 inline pid_t pid() {
   detail::require_context("this_worker::pid()");
   return ::getpid();
@@ -165,6 +167,7 @@ inline pid_t pid() {
 ///
 /// In a start hook the numbers depend on the seed and on this_worker::index(). Throws Error outside of a task, and in the
 /// constructor of a Preload, whose numbers all workers would have.
+/// \snippet reference.cpp random_engine
 inline RandomEngine& random_engine() {
   detail::TaskContext& context = detail::require_context("this_worker::random_engine()");
   if (!context.random.seeded()) {
@@ -180,11 +183,13 @@ inline RandomEngine& random_engine() {
 namespace this_task {
 
 /// The number of the task in its pool; that of Future::id().
+/// \snippet reference.cpp this_worker
 inline TaskId id() { return detail::require_context("this_task::id()").task; }
 
 /// Tells the host how far the task has come: `done` of `total` of whatever the task counts. Future::progress, PoolStats and
 /// a progress callback show it. In an item of a map it is the item's. Two stores to shared memory, no system call: a few
 /// nanoseconds, so it may be called in an inner loop.
+/// \snippet reference.cpp Future::progress
 inline void progress(std::uint64_t done, std::uint64_t total) {
   auto& context = detail::require_context("this_task::progress()");
   if (context.progress != nullptr) context.progress->report(done, total);

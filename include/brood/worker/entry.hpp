@@ -123,6 +123,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
 /// job and never returns; else it returns at once. A pool that has to start the program again refuses to do so
 /// (InitMissing) when init was not called. What main does before init also happens in servers and exec'ed workers.
 /// With the CMake target brood::auto_init it need not be called.
+/// \snippet reference.cpp init
 inline void init(int argc, char** argv) {
   using namespace detail;
   if (entry_state.initialized) return;

@@ -19,6 +19,7 @@
 namespace brood::inline v0_1 {
 
 /// Why a task has no value.
+/// \snippet reference.cpp FailureKind
 enum class FailureKind : std::uint8_t {
   exception,       ///< it threw
   worker_died,     ///< its worker ended under it
@@ -80,11 +81,14 @@ class SharedFailure {
 }  // namespace detail
 
 /// Why a task has no value: kind, text, and what is known of its worker. Cheap to copy.
+/// \snippet failures.cpp Failure
 class Failure {
  public:
+  /// Made by the library.
   explicit Failure(detail::FailureRecord record)
       : record_(std::make_shared<const detail::SharedFailure>(std::move(record))) {}
 
+  /// What kind of failure it is.
   FailureKind kind() const noexcept { return record_->early().kind; }
   /// What happened, where (task, callable, worker), and what to do about it. After a crash, the first call of this,
   /// backtrace() or exception() reads symbol tables.
@@ -95,6 +99,7 @@ class Failure {
   int signal() const noexcept { return record_->early().status.signaled() ? record_->early().status.signal() : 0; }
   /// The worker, 0 when there was none.
   pid_t pid() const noexcept { return record_->early().pid; }
+  /// The task that has no value.
   TaskId task() const noexcept { return record_->early().task; }
   /// The name of what the task called: the function, or the type of the functor.
   const std::string& callable() const noexcept { return record_->early().known.callable; }

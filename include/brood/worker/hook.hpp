@@ -39,10 +39,12 @@ inline void call_hook(TaskContext& context, std::span<const std::byte> call) {
 
 /// A call that each worker makes: a function, a captureless lambda or a functor with serializable members, by itself or, made by
 /// worker_hook(f, args...), with arguments. What it returns is dropped.
+/// \snippet reference.cpp worker_hook
 class WorkerHook {
  public:
   /// None.
   WorkerHook() = default;
+  /// None.
   // NOLINTNEXTLINE(google-explicit-constructor): PoolOptions{.on_worker_start = nullptr}
   WorkerHook(std::nullptr_t) noexcept {}
 
@@ -96,6 +98,7 @@ class WorkerHook {
 /// f(args...), for PoolOptions::on_worker_start and on_worker_stop: `.on_worker_start = worker_hook(&open_log, "worker.log")`. The
 /// arguments are converted to f's parameter types and serialized now, once for all workers. What can be f, and what its arguments,
 /// is as for Pool::submit; a lambda with captures can't, under any policy. Throws what a serializer throws.
+/// \snippet reference.cpp worker_hook
 template <class F, class... Args>
 WorkerHook worker_hook(const F& f, Args&&... args) {
   return WorkerHook::make(f, std::forward<Args>(args)...);

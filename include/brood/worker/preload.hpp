@@ -68,11 +68,14 @@ constexpr auto after_fork_of() -> void (*)(const void* object) {
 }  // namespace detail
 
 /// The constructor arguments of a Preload, on their way to the server. Made by preload_args<T>().
+/// \snippet reference.cpp ForkServerPolicy
 template <class T>
 class PreloadArgs {
  public:
+  /// No arguments.
   PreloadArgs() requires std::default_initializable<T> : build_(&detail::build_preload<T>) {}
 
+  /// What preload_args does, with arguments of the types that are to travel.
   template <class... Args>
   static PreloadArgs make(const Args&... args) {
     PreloadArgs result(&detail::build_preload<T, Args...>);
@@ -112,6 +115,7 @@ auto as_preload_argument(Arg&& arg) {
 
 /// Constructor arguments for the Preload T: `ForkServerPolicy<Model>{preload_args<Model>("m.bin")}`. They are serialized
 /// to the server, as their decayed types; text literals travel as std::string. Throws what their serializers throw.
+/// \snippet reference.cpp ForkServerPolicy
 template <class T, class... Args>
 PreloadArgs<T> preload_args(Args&&... args) {
   static_assert(std::constructible_from<T, decltype(detail::as_preload_argument(std::forward<Args>(args)))...>,
@@ -123,6 +127,7 @@ PreloadArgs<T> preload_args(Args&&... args) {
 /// it is default-built at its first use, once in each worker (InlinePolicy: once in the host), so that code does not
 /// change with the policy. Complexity: linear in the number of Preloads, no system call. Throws Error when T is no
 /// Preload of the pool and has no default constructor, and what its constructor throws.
+/// \snippet reference.cpp ForkServerPolicy
 template <class T>
 const T& preloaded() {
   static_assert(std::is_same_v<T, std::remove_cvref_t<T>>, "brood: preloaded<T>(): name the type without const and &");
@@ -144,23 +149,29 @@ const T& preloaded() {
 }
 
 /// A text as a template argument: the file name of SharedLibrary.
+/// \snippet reference.cpp SharedLibrary
 template <std::size_t N>
 struct FixedString {
+  /// From a text literal.
   // NOLINTNEXTLINE(google-explicit-constructor): SharedLibrary<"libfoo.so"> needs the conversion
   consteval FixedString(const char (&literal)[N]) { std::copy_n(literal, N, text); }
+  /// The text, with its 0.
   char text[N];
 };
 
 /// A Preload that opens a shared library (dlopen(3), RTLD_NOW | RTLD_GLOBAL) in the server, so that no worker has to:
 /// `ForkServerPolicy<SharedLibrary<"libfoo.so">>`. Throws Error with the dynamic linker's reason.
+/// \snippet reference.cpp SharedLibrary
 template <FixedString Path>
 class SharedLibrary {
  public:
+  /// Opens it. Throws Error.
   SharedLibrary() : handle_(::dlopen(Path.text, RTLD_NOW | RTLD_GLOBAL)) {
     if (handle_ == nullptr) throw Error(reason());
   }
   SharedLibrary(const SharedLibrary&) = delete;
   SharedLibrary& operator=(const SharedLibrary&) = delete;
+  /// Closes it.
   ~SharedLibrary() { ::dlclose(handle_); }
 
   /// The function or object with this name: `preloaded<SharedLibrary<"libm.so.6">>().symbol<double(double)>("cos")`.

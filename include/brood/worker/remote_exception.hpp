@@ -192,6 +192,7 @@ std::exception_ptr read_registered(Reader& in, std::string_view said, Origin ori
 /// What arrives is also a FromTask, unless E is final. E is rebuilt through its Serializer when it is serializable,
 /// else from the text of its what(). To be called before the pool is made; calling it again does nothing. Returns true,
 /// so that it can initialize a variable at namespace scope.
+/// \snippet failures.cpp register_exception
 template <class E>
 bool register_exception() {
   static_assert(std::is_same_v<E, std::remove_cvref_t<E>>, "brood: register_exception<E>: name the type without const and &");
