@@ -43,7 +43,7 @@ class Future {
   /// Waits until the task is resolved.
   void wait() const {
     if (promise_) {
-      promise_->wait();
+      promise_->wait(detail::Promise::Clock::time_point::max());
     } else {
       task().dispatcher->wait(task());
     }
