@@ -129,7 +129,8 @@ inline void drop_machinery(Crash& crash) {
   while (keep != 0 && (keep > loop || calls_task(frames[keep - 1]))) --keep;
   // the crash is in that machinery, or in a callable that is inlined there: then its innermost frame tells which
   const auto end = frames.begin() + static_cast<std::ptrdiff_t>(keep);
-  const bool all_system = find_where(frames.begin(), end, [](const CrashFrame& frame) { return frame.is_user(); }) == end;
+  const bool all_system =
+      find_where(frames.begin(), end, [](const CrashFrame& frame) { return frame.is_user(); }) == end;
   if (all_system && keep != frames.size()) ++keep;
   while (frames.size() > keep) frames.pop_back();
   crash.cut = false;

@@ -305,9 +305,8 @@ inline void Dispatcher::start_failed(Source& source, Seat seat, const std::excep
   if (seat == Seat::spare) return spare_failed();
   ++start_failures_;
   retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(start_failures_, 8U));
-  const bool some_up = any_of(slots_, [&](const auto& slot) {
-    return slot->source == source.id && slot->state() == SlotState::ready;
-  });
+  const bool some_up =
+      any_of(slots_, [&](const auto& slot) { return slot->source == source.id && slot->state() == SlotState::ready; });
   if (some_up || start_failures_ < max_start_failures) return;
   if (source.snapshot) {
     start_failures_ = 0;

@@ -24,8 +24,8 @@ inline const Failure& require_failure(const std::optional<Failure>& failure) {
 template <class R>
 class Outcome {
  public:
-  Outcome(R value) : value_(std::in_place, std::move(value)) {}      // NOLINT(google-explicit-constructor)
-  Outcome(Failure failure) : failure_(std::move(failure)) {}  // NOLINT(google-explicit-constructor)
+  Outcome(R value) : value_(std::in_place, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Outcome(Failure failure) : failure_(std::move(failure)) {}     // NOLINT(google-explicit-constructor)
 
   bool has_value() const noexcept { return value_.has_value(); }
   explicit operator bool() const noexcept { return has_value(); }
@@ -61,7 +61,7 @@ class Outcome {
     if (!has_value()) failure().raise();
   }
 
-  std::optional<R> value_;  // a std::variant of the two takes compilers four times as long, for each R
+  std::optional<R> value_;  // a std::variant of the two is a hundred functions more, for each R
   std::optional<Failure> failure_;
 };
 

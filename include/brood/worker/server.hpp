@@ -217,8 +217,8 @@ class ServerLoop {
       siginfo_t info{};
       if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return reap_all();
       if (info.si_pid == 0) return;
-      const auto child = find_where(children_.begin(), children_.end(),
-                                    [&](const Child& each) { return each.pid == info.si_pid; });
+      const auto child =
+          find_where(children_.begin(), children_.end(), [&](const Child& each) { return each.pid == info.si_pid; });
       if (child == children_.end()) return reap_all();
       reap_one(static_cast<std::size_t>(child - children_.begin()));
     }

@@ -117,13 +117,12 @@ std::vector<ExceptionType>* describe_exceptions() {
 
 /// The table of the standard library's exceptions, made at its first use.
 inline const std::vector<ExceptionType>& standard_exceptions() {
-  static const auto* const table =
-      describe_exceptions<std::exception, std::logic_error, std::domain_error, std::invalid_argument, std::length_error,
-                          std::out_of_range, std::future_error, std::runtime_error, std::range_error,
-                          std::overflow_error, std::underflow_error, std::regex_error, std::system_error, std::ios_base::failure,
-                          std::filesystem::filesystem_error, std::bad_alloc, std::bad_array_new_length, std::bad_cast,
-                          std::bad_any_cast, std::bad_typeid, std::bad_exception, std::bad_optional_access,
-                          std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr>();
+  static const auto* const table = describe_exceptions<
+      std::exception, std::logic_error, std::domain_error, std::invalid_argument, std::length_error, std::out_of_range,
+      std::future_error, std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
+      std::regex_error, std::system_error, std::ios_base::failure, std::filesystem::filesystem_error, std::bad_alloc,
+      std::bad_array_new_length, std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_exception,
+      std::bad_optional_access, std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr>();
   return *table;
 }
 
