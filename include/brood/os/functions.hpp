@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include <brood/core/loops.hpp>
 #include <brood/core/type_name.hpp>
 #include <brood/os/fd.hpp>
 #include <brood/os/module.hpp>
@@ -95,7 +96,7 @@ class ElfFile {
         if (section.sh_type != kind || section.sh_link >= sections_.size()) continue;
         search(section, best);
         for (Best& each : best) take(sections_[section.sh_link], each);
-        if (std::all_of(best.begin(), best.end(), [](const Best& each) { return each.named; })) return;
+        if (all_of(best, [](const Best& each) { return each.named; })) return;
       }
     }
   }

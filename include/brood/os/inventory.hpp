@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include <brood/core/loops.hpp>
 #include <brood/os/fd.hpp>
 
 namespace brood::inline v0_1::detail {
@@ -210,7 +211,7 @@ inline std::vector<Held> held_timers() {
 inline std::vector<std::string> what_came(const std::vector<Held>& before, const std::vector<Held>& now) {
   std::vector<std::string> came;
   for (const Held& each : now) {
-    const bool known = std::any_of(before.begin(), before.end(), [&](const Held& old) { return old.key == each.key; });
+    const bool known = any_of(before, [&](const Held& old) { return old.key == each.key; });
     if (!known && std::find(came.begin(), came.end(), each.text) == came.end()) came.push_back(each.text);
   }
   return came;

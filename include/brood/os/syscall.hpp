@@ -43,9 +43,14 @@ auto tried([[maybe_unused]] const char* name, Call call) noexcept {
 
 /// Runs a system call until it is not interrupted.
 template <class Call>
-auto retried(const char* name, Call call) noexcept {
+auto retried([[maybe_unused]] const char* name, Call call) noexcept {
+#if BROOD_FAULT_INJECTION
   auto result = tried(name, call);
   while (result == -1 && errno == EINTR) result = tried(name, call);
+#else
+  auto result = call();
+  while (result == -1 && errno == EINTR) result = call();
+#endif
   return result;
 }
 

@@ -111,7 +111,7 @@ Assembled assemble_contiguous(const LargeMessage& message) {
   std::memcpy(&count, message.own.data(), sizeof count);
   if (message.blocks[0].size % sizeof(T) != 0 || message.blocks[0].size / sizeof(T) != count) return {};
   auto value = std::make_shared<Container>();
-  return {std::make_unique<ContiguousAssembly<Container>>(value), value};
+  return {std::unique_ptr<Assembly>(new ContiguousAssembly<Container>(value)), value};
 }
 
 /// For a Task whose result is of type R; null where there is no such way.

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <brood/core/exit_status.hpp>
+#include <brood/core/loops.hpp>
 #include <brood/os/crash_handler.hpp>
 #include <brood/os/functions.hpp>
 #include <brood/os/module.hpp>
@@ -85,7 +86,7 @@ struct Crash {
     if (raised_by_kernel && (signal == SIGSEGV || signal == SIGBUS)) text += " at address " + CrashFrame::hex(address);
     if (!raised_by_kernel && sender > 0 && sender != worker) text += ", sent by process " + std::to_string(sender) + ",";
     const auto guilty =
-        std::find_if(frames.begin(), frames.end(), [](const CrashFrame& frame) { return frame.is_user(); });
+        find_where(frames.begin(), frames.end(), [](const CrashFrame& frame) { return frame.is_user(); });
     if (guilty != frames.end()) text += " in " + guilty->function.name;
     if (overflow) text += " (the stack overflowed, most likely)";
     return text;
@@ -115,22 +116,23 @@ struct Crash {
 /// Leaves out what lies below the task: the worker's loop, and how the task is called from it.
 inline void drop_machinery(Crash& crash) {
   std::vector<CrashFrame>& frames = crash.frames;
-  const auto loop = std::find_if(frames.rbegin(), frames.rend(), [](const CrashFrame& frame) {
-    return frame.function.name.find("brood::detail::WorkerLoop::") != std::string::npos;
-  });
-  if (loop == frames.rend()) return;
+  std::size_t loop = frames.size();  // just behind the outermost frame of it
+  while (loop != 0 && frames[loop - 1].function.name.find("brood::detail::WorkerLoop::") == std::string::npos) --loop;
+  if (loop == 0) return;
   const auto calls_task = [](const CrashFrame& frame) {
     for (const std::string_view each : {"brood::detail::", "std::apply<", "std::__apply_impl<", "std::__invoke", "std::invoke<"}) {
       if (frame.function.name.find(each) != std::string::npos) return true;
     }
     return false;
   };
-  auto keep = frames.end();
-  while (keep != frames.begin() && (keep > loop.base() || calls_task(*(keep - 1)))) --keep;
+  std::size_t keep = frames.size();
+  while (keep != 0 && (keep > loop || calls_task(frames[keep - 1]))) --keep;
   // the crash is in that machinery, or in a callable that is inlined there: then its innermost frame tells which
-  const bool all_system = std::none_of(frames.begin(), keep, [](const CrashFrame& frame) { return frame.is_user(); });
-  if (all_system && keep != frames.end()) ++keep;
-  frames.erase(keep, frames.end());
+  const auto end = frames.begin() + static_cast<std::ptrdiff_t>(keep);
+  const bool all_system =
+      find_where(frames.begin(), end, [](const CrashFrame& frame) { return frame.is_user(); }) == end;
+  if (all_system && keep != frames.size()) ++keep;
+  while (frames.size() > keep) frames.pop_back();
   crash.cut = false;
 }
 

@@ -30,7 +30,6 @@
 #include <span>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -326,7 +325,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::uint32_t main_source_ = 0;  ///< 0: none just now
   std::vector<PreloadStats> preloads_;  ///< built by all main sources so far
   std::uint32_t next_source_ = 1;
-  std::set<std::tuple<Clock::time_point, std::uint32_t, std::uint64_t>> slot_timers_;
+  std::set<SlotTimer> slot_timers_;
 
   std::multimap<Clock::time_point, TaskPtr> delayed_;     ///< to be run again, not before that time
   std::vector<std::unique_ptr<WorkerSource>> buried_;     ///< ended sources, to be destroyed without the lock

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include <brood/core/loops.hpp>
 #include <brood/os/signals.hpp>
 #include <brood/pool/dispatcher.hpp>
 
@@ -177,8 +178,7 @@ inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_poi
       lock,
       [&] {
         if (workers && *workers != target_) return true;
-        return std::any_of(tasks.begin(), tasks.end(),
-                           [](const TaskPtr& task) { return task->resolved.load(std::memory_order_relaxed); });
+        return any_of(tasks, [](const TaskPtr& task) { return task->resolved.load(std::memory_order_relaxed); });
       },
       deadline);
 }
@@ -197,8 +197,7 @@ inline bool Dispatcher::watch(const TaskPtr& task, std::function<void()> callbac
 // ---- the helper threads --------------------------------------------------------------------------------------------
 
 inline bool Dispatcher::on_helper() const noexcept {
-  return std::any_of(helpers_.begin(), helpers_.end(),
-                     [](const std::thread& each) { return each.get_id() == std::this_thread::get_id(); });
+  return any_of(helpers_, [](const std::thread& each) { return each.get_id() == std::this_thread::get_id(); });
 }
 
 /// Sees to a helper that runs no callbacks. False when there is no thread to be had: whoever waits drives.

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include <brood/core/loops.hpp>
 #include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 
@@ -56,7 +57,7 @@ inline void Dispatcher::clear_place(Places& places, Slot& slot) {
   const auto end = first + target_;
   auto below = std::find(first, end, nullptr);
   if (below == end && !slot.idle()) {
-    below = std::find_if(first, end, [](const Slot* each) { return each->idle(); });
+    below = find_where(first, end, [](const Slot* each) { return each->idle(); });
     if (below != end) recycle(**below);
   }
   if (below != end) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <brood/core/loops.hpp>
 #include <brood/pool/dispatcher.hpp>
 
 namespace brood::inline v0_1::detail {
@@ -83,7 +84,7 @@ inline void Dispatcher::end_early(std::span<const TaskPtr> chunks, std::chrono::
   }
   for (std::size_t at = 0; at < slots_.size(); ++at) after_answers(*slots_[at]);
   const auto resolved = [](const TaskPtr& chunk) { return chunk->state == Task::State::resolved; };
-  drive_until(lock, [&] { return std::all_of(chunks.begin(), chunks.end(), resolved); }, time_after(grace));
+  drive_until(lock, [&] { return all_of(chunks, resolved); }, time_after(grace));
   for (const TaskPtr& chunk : chunks) {
     if (!resolved(chunk)) cancel_locked(chunk);
   }

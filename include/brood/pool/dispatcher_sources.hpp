@@ -269,7 +269,7 @@ inline void Dispatcher::bury(Lock& lock) {
 // ---- timers --------------------------------------------------------------------------------------------------------
 
 inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
-  auto next = slot_timers_.empty() ? Clock::time_point::max() : std::get<0>(*slot_timers_.begin());
+  auto next = slot_timers_.empty() ? Clock::time_point::max() : slot_timers_.begin()->when;
   bool waiting = main_source_ == 0 && !queue_.empty();
   if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
   if (assigned_ != 0) next = std::min(next, next_patrol_);
@@ -287,7 +287,7 @@ inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
 
 inline void Dispatcher::fire_timers() {
   const auto now = Clock::now();
-  while (!slot_timers_.empty() && std::get<0>(*slot_timers_.begin()) <= now) {
+  while (!slot_timers_.empty() && slot_timers_.begin()->when <= now) {
     const auto [deadline, index, generation] = *slot_timers_.begin();
     slot_timers_.erase(slot_timers_.begin());
     Slot* const slot = find_slot(index, generation & 0xffffffff);

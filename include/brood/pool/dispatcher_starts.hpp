@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <brood/core/loops.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/worker/worker_loop.hpp>
 
@@ -44,7 +45,7 @@ inline void Dispatcher::supervise_source(Source& source) {
     if (!task) return;
     if (source.snapshot) {
       const std::vector<Slot*>& slots = places_[1].slots;
-      const auto idle = std::find_if(slots.begin(), slots.end(), [&](const Slot* slot) {
+      const auto idle = find_where(slots.begin(), slots.end(), [&](const Slot* slot) {
         return slot != nullptr && slot->source == source.id && slot->idle();
       });
       if (idle != slots.end()) {
@@ -124,7 +125,7 @@ inline std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& sour
   const auto end = slots.begin() + static_cast<std::ptrdiff_t>(std::min(slots.size(), most));
   auto place = std::find(slots.begin(), end, nullptr);
   if (place == end) {
-    place = std::find_if(slots.begin(), end, [&](const Slot* slot) {  // another snapshot has no work for it
+    place = find_where(slots.begin(), end, [&](const Slot* slot) {  // another snapshot has no work for it
       return source.snapshot && slot->idle() && slot->source != source.id;
     });
     if (place == end) return std::nullopt;
@@ -210,7 +211,7 @@ inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t p
   take_seat(slot, seat, place);
   slot.reads_host = workers_read_;
   ++source.live;
-  if (slot.deadline != Clock::time_point::max()) slot_timers_.emplace(slot.deadline, slot.index, slot.generation);
+  if (slot.deadline != Clock::time_point::max()) slot_timers_.insert({slot.deadline, slot.index, slot.generation});
   FrameHeader header;
   header.type = FrameType::setup;
   header.first = number_of(slot);
@@ -233,7 +234,7 @@ inline std::size_t Dispatcher::spares_wanted() const noexcept {
 /// Whether some are to be started, now or later. Without a server that waits for the next call.
 inline bool Dispatcher::spares_missing() const noexcept {
   if (spares_.size() >= spares_wanted()) return false;
-  return std::any_of(sources_.begin(), sources_.end(), [&](const auto& source) {
+  return any_of(sources_, [&](const auto& source) {
     return source->id == main_source_ && source->state == Source::State::ready;
   });
 }
@@ -304,9 +305,8 @@ inline void Dispatcher::start_failed(Source& source, Seat seat, const std::excep
   if (seat == Seat::spare) return spare_failed();
   ++start_failures_;
   retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(start_failures_, 8U));
-  const bool some_up = std::any_of(slots_.begin(), slots_.end(), [&](const auto& slot) {
-    return slot->source == source.id && slot->state() == SlotState::ready;
-  });
+  const bool some_up =
+      any_of(slots_, [&](const auto& slot) { return slot->source == source.id && slot->state() == SlotState::ready; });
   if (some_up || start_failures_ < max_start_failures) return;
   if (source.snapshot) {
     start_failures_ = 0;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <brood/core/loops.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/dispatcher_descriptors.hpp>
 #include <brood/pool/dispatcher_output.hpp>
@@ -107,7 +108,7 @@ struct Dispatcher::FrameHandler {
   /// It can't read from this process: it has not started what is to be read, and gets it through the pipe.
   void take_back_lists() const {
     const auto& all = slot.assigned;
-    const bool any = std::any_of(all.begin(), all.end(), [](const TaskPtr& each) { return each->attachment != nullptr; });
+    const bool any = any_of(all, [](const TaskPtr& each) { return each->attachment != nullptr; });
     if (any) dispatcher.revoke_unstarted(slot, 0);
     dispatcher.workers_read_ = false;
   }
@@ -371,7 +372,7 @@ inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, C
   if (before != slot.deadline && before != slot.task_check && before != slot.idle_until) {
     slot_timers_.erase({before, slot.index, slot.generation});
   }
-  if (when != Clock::time_point::max()) slot_timers_.emplace(when, slot.index, slot.generation);
+  if (when != Clock::time_point::max()) slot_timers_.insert({when, slot.index, slot.generation});
 }
 
 /// Takes back what the worker has not started, except for the first `keep`.

@@ -46,7 +46,7 @@ class Future {
   /// Waits until the task is resolved.
   void wait() const {
     if (promise_) {
-      promise_->wait();
+      promise_->wait(detail::Promise::Clock::time_point::max());
     } else {
       task().dispatcher->wait(task());
     }

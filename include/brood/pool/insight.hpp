@@ -72,8 +72,12 @@ class Insight {
 
   // what is to be done without the lock: take, deliver, done
 
+  struct Event {
+    LogLevel level;
+    std::string text;
+  };
   struct Batch {
-    std::vector<std::pair<LogLevel, std::string>> events;
+    std::vector<Event> events;
     std::string trace;
     bool lost = false;  ///< the trace could not be written
   };
@@ -104,7 +108,7 @@ class Insight {
  private:
   const std::string pool_;
   const LogHook hook_;
-  std::vector<std::pair<LogLevel, std::string>> events_;
+  std::vector<Event> events_;
   std::unique_ptr<Trace> trace_;
   bool delivering_ = false;
   bool told_lost_ = false;

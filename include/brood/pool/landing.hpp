@@ -71,7 +71,7 @@ inline Assembled assemble_landing(const Landing& landing, const LargeMessage& me
     throw ProtocolError("elements for the destination of submit_into that lie in several places");
   }
   landing.count(message.own.view(), message.blocks[0].size);
-  return {std::make_unique<LandingAssembly>(landing.first), nullptr};
+  return {std::unique_ptr<Assembly>(new LandingAssembly(landing.first)), nullptr};
 }
 
 }  // namespace brood::detail

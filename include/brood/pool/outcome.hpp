@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <exception>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -10,6 +11,14 @@
 #include <brood/worker/failure.hpp>
 
 namespace brood::inline v0_1 {
+namespace detail {
+
+inline const Failure& require_failure(const std::optional<Failure>& failure) {
+  if (!failure) throw std::bad_variant_access();
+  return *failure;
+}
+
+}  // namespace detail
 
 /// What became of a task: a value or a Failure. Converts to true when there is a value.
 /// \snippet reference.cpp Outcome
@@ -17,27 +26,27 @@ template <class R>
 class Outcome {
  public:
   /// A value.
-  Outcome(R value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Outcome(R value) : value_(std::in_place, std::move(value)) {}  // NOLINT(google-explicit-constructor)
   /// Why there is none.
-  Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT(google-explicit-constructor)
+  Outcome(Failure failure) : failure_(std::move(failure)) {}     // NOLINT(google-explicit-constructor)
 
   /// Whether there is a value.
-  bool has_value() const noexcept { return state_.index() == 0; }
+  bool has_value() const noexcept { return value_.has_value(); }
   /// Whether there is a value.
   explicit operator bool() const noexcept { return has_value(); }
 
   /// The value. Throws what the task's Future::get would throw when there is none.
   R& value() & {
     require();
-    return std::get<0>(state_);
+    return *value_;
   }
   const R& value() const& {
     require();
-    return std::get<0>(state_);
+    return *value_;
   }
   R&& value() && {
     require();
-    return std::get<0>(std::move(state_));
+    return *std::move(value_);
   }
 
   /// The same as value().
@@ -49,7 +58,7 @@ class Outcome {
   const R* operator->() const { return &value(); }
 
   /// Why there is no value. Precondition: there is none (std::bad_variant_access otherwise).
-  const Failure& failure() const { return std::get<1>(state_); }
+  const Failure& failure() const { return detail::require_failure(failure_); }
 
   /// The failure as an exception; null when there is a value.
   std::exception_ptr exception() const { return has_value() ? nullptr : failure().exception(); }
@@ -59,7 +68,8 @@ class Outcome {
     if (!has_value()) failure().raise();
   }
 
-  std::variant<R, Failure> state_;
+  std::optional<R> value_;  // a std::variant of the two is a hundred functions more, for each R
+  std::optional<Failure> failure_;
 };
 
 /// What became of a task that returns nothing.
@@ -70,10 +80,10 @@ class Outcome<void> {
   /// It is done.
   Outcome() = default;
   /// Why it failed.
-  Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT(google-explicit-constructor)
+  Outcome(Failure failure) : failure_(std::move(failure)) {}  // NOLINT(google-explicit-constructor)
 
   /// Whether it was done.
-  bool has_value() const noexcept { return state_.index() == 0; }
+  bool has_value() const noexcept { return !failure_.has_value(); }
   /// Whether it was done.
   explicit operator bool() const noexcept { return has_value(); }
 
@@ -82,12 +92,12 @@ class Outcome<void> {
     if (!has_value()) failure().raise();
   }
   /// Why it failed. Precondition: it did (std::bad_variant_access otherwise).
-  const Failure& failure() const { return std::get<1>(state_); }
+  const Failure& failure() const { return detail::require_failure(failure_); }
   /// The failure as an exception; null when there is none.
   std::exception_ptr exception() const { return has_value() ? nullptr : failure().exception(); }
 
  private:
-  std::variant<std::monostate, Failure> state_;
+  std::optional<Failure> failure_;
 };
 
 }  // namespace brood

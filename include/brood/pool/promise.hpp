@@ -108,11 +108,13 @@ class Promise : public std::enable_shared_from_this<Promise> {
   /// Tells the followers, and those of all that are resolved by it in turn.
   void deliver() noexcept;
 
+  // What a Future calls is virtual, and `inline` here already: so only programs that make promises have the code of it.
+
   /// Waits until it is resolved, and drives the pools beneath meanwhile. False when the deadline passes first.
-  bool wait(Clock::time_point deadline = Clock::time_point::max());
+  virtual inline bool wait(Clock::time_point deadline);
 
   /// Cancels the tasks beneath. Returns whether any was.
-  bool cancel();
+  virtual inline bool cancel();
 
   std::atomic<unsigned> readers{0};
 
@@ -163,14 +165,14 @@ class PromiseOf : public Promise {
   using Promise::Promise;
 
   /// Precondition of both: it is resolved. Its value for the future that is used up by it.
-  Outcome<R> take() {
+  virtual Outcome<R> take() {
     if constexpr (can_be_copied<R>()) {
       if (readers.load(std::memory_order_acquire) != 0) return *outcome_;
     }
     return take_once();
   }
   /// For a future that is not. A value that can't be copied is there once.
-  Outcome<R> read() {
+  virtual Outcome<R> read() {
     if constexpr (can_be_copied<R>()) {
       return *outcome_;
     } else {

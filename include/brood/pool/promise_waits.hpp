@@ -3,6 +3,7 @@
 // Promise: telling, waiting, cancelling.
 #pragma once
 
+#include <brood/core/loops.hpp>
 #include <brood/pool/promise.hpp>
 
 namespace brood::inline v0_1::detail {
@@ -174,7 +175,7 @@ inline void Waiter::sleep(Time deadline) {
 }
 
 inline bool Waiter::over(const std::vector<TaskPtr>& tasks) const noexcept {
-  return told_.load() || std::any_of(tasks.begin(), tasks.end(), [](const TaskPtr& each) { return each->resolved.load(); });
+  return told_.load() || any_of(tasks, [](const TaskPtr& each) { return each->resolved.load(); });
 }
 
 inline void Waiter::drive(const std::vector<TaskPtr>& tasks, Time deadline) {

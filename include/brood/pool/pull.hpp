@@ -48,7 +48,7 @@ class Pull {
         message_(std::move(message)),
         assembly_(std::move(made.assembly)),
         value_(std::move(made.value)) {
-    if (!assembly_) assembly_ = std::make_unique<PartsAssembly>(message_);
+    if (!assembly_) assembly_.reset(new PartsAssembly(message_));
   }
   Pull(const Pull&) = delete;
   Pull& operator=(const Pull&) = delete;

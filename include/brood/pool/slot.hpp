@@ -217,7 +217,7 @@ class Slot {
     header.number = task->number;
     if (listed) {
       header.flags |= FrameHeader::listed;
-      lent_.emplace_back(task->number, task->attachment);
+      lent_.push_back({task->number, task->attachment});
       lent_bytes += task->attachment->size;
     }
     outbox_.back() = outgoing(header, task->payload, task->attachment, {task->call, task->first_item});
@@ -233,7 +233,7 @@ class Slot {
   /// The worker does not read the large parts of that task any more. Else it may, until it has ended: also those of a task
   /// that is resolved meanwhile, which must not become something else under its hands.
   void give_back(std::uint64_t number) noexcept {
-    std::erase_if(lent_, [&](const auto& lent) { return lent.first == number; });
+    std::erase_if(lent_, [&](const Lent& lent) { return lent.number == number; });
   }
 
   /// Once, and once more when the first way was refused.
@@ -385,7 +385,11 @@ class Slot {
   Start start_;
   FrameReader reader_;
   std::deque<Outgoing> outbox_;
-  std::vector<std::pair<std::uint64_t, std::shared_ptr<const Attachment>>> lent_;  ///< by claim numbers
+  struct Lent {
+    std::uint64_t number;  ///< of a claim
+    std::shared_ptr<const Attachment> attachment;
+  };
+  std::vector<Lent> lent_;
   std::uint64_t bytes_sent_ = 0;
   bool setup_sent_ = false;
 };

@@ -55,19 +55,30 @@ void make_room(Container& container, std::size_t count) {
   prefer_huge_pages(container.data(), count * sizeof(typename Container::value_type));
 }
 
+/// Room for some elements, which are not constructed.
+template <class T>
+struct Stage {
+  explicit Stage(std::size_t count) : data(std::allocator<T>().allocate(count)), size(count) {}
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+  ~Stage() { std::allocator<T>().deallocate(data, size); }
+
+  T* data;
+  std::size_t size;
+};
+
 /// Elements that lie in another process, by way of a small buffer that stays in the cache: so fresh memory is touched once.
 /// (There is no way to make room in a vector without writing to it.)
 template <class Container>
 void append_foreign_block(Reader& reader, Container& out, std::size_t count) {
   using T = typename Container::value_type;
   const std::size_t step = std::min(count, sizeof(T) < block_stage_size ? block_stage_size / sizeof(T) : 1);
-  std::allocator<T> allocator;
-  const auto give_back = [&](T* at) { allocator.deallocate(at, step); };
-  const std::unique_ptr<T, decltype(give_back)> stage(allocator.allocate(step), give_back);
+  const Stage<T> stage(step);
   for (std::size_t done = 0; done < count; done += step) {
     const std::size_t size = std::min(step, count - done);
-    reader.fetch(done * sizeof(T), {reinterpret_cast<std::byte*>(stage.get()), size * sizeof(T)});
-    out.insert(out.end(), stage.get(), stage.get() + size);
+    reader.fetch(done * sizeof(T), {reinterpret_cast<std::byte*>(stage.data), size * sizeof(T)});
+    const T* first = stage.data;
+    out.insert(out.end(), first, first + size);
   }
   reader.pass_block();
 }

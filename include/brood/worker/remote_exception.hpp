@@ -143,8 +143,9 @@ inline std::size_t end_of_argument(std::string_view list) noexcept {
 inline std::string_view without_wrappers(std::string_view name) noexcept {
   for (bool wrapped = true; wrapped;) {
     wrapped = false;
-    for (const std::string_view wrapper : {"std::_Nested_exception<", "std::__1::__nested<", "std::__nested<",
-                                           "brood::detail::Remote<", "brood::detail::WithText<", "brood::detail::WithNested<"}) {
+    for (const std::string_view wrapper :
+         {"std::_Nested_exception<", "std::__1::__nested<", "std::__nested<", "brood::detail::Remote<",
+          "brood::detail::RemoteStandard<", "brood::detail::WithNested<"}) {
       if (!name.starts_with(wrapper)) continue;
       name.remove_prefix(wrapper.size());
       name = name.substr(0, end_of_argument(name));

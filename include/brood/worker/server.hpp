@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/core/loops.hpp>
 #include <brood/os/lifeline.hpp>
 #include <brood/os/process.hpp>
 #include <brood/os/signals.hpp>
@@ -219,11 +220,10 @@ class ServerLoop {
   void reap_children() {
     for (std::size_t most = 2 * children_.size() + 8; most > 0; --most) {  // one that can't be reaped is named for ever
       siginfo_t info{};
-      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0)
-        return reap_all();
+      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return reap_all();
       if (info.si_pid == 0) return;
       const auto child =
-          std::find_if(children_.begin(), children_.end(), [&](const Child& each) { return each.pid == info.si_pid; });
+          find_where(children_.begin(), children_.end(), [&](const Child& each) { return each.pid == info.si_pid; });
       if (child == children_.end()) return reap_all();
       reap_one(static_cast<std::size_t>(child - children_.begin()));
     }

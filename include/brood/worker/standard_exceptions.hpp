@@ -25,77 +25,104 @@
 
 namespace brood::inline v0_1::detail {
 
-/// E with the text that the original's what() had.
-template <class E>
-class WithText : public E {
+/// What every exception has that is put together again: what it said, where it comes from, what it nests.
+struct Remains {
+  std::string_view said;
+  Origin origin;
+  const std::exception_ptr& nested;
+};
+
+/// E as it is thrown in the host, with the text that the original's what() had. One class, not layers of them: every program
+/// has it twice for each standard exception, so each function of it is compiled fifty times.
+template <class E, class... Mixins>
+class RemoteStandard final : public E, public FromTask, public Mixins... {
  public:
-  WithText(E&& original, std::string_view text) : E(std::move(original)), text_(std::make_shared<std::string>(text)) {}
+  template <class... Parts>
+  explicit RemoteStandard(const Remains& of, const Parts&... parts)
+      : E(parts...), FromTask(of.origin.pid, of.origin.task), text_(std::make_shared<const std::string>(of.said)) {}
   const char* what() const noexcept override { return text_->c_str(); }
 
  private:
   std::shared_ptr<const std::string> text_;  // copies of exceptions must not throw
 };
 
-template <class E>
-bool write_standard(const std::exception_ptr& exception, Writer& out) {
+/// Builds E from `parts`. Throws what building it throws.
+template <class E, class... Parts>
+std::exception_ptr remote_standard(const Remains& of, const Parts&... parts) {
   try {
-    std::rethrow_exception(exception);
-  } catch (const E& caught) {
-    if constexpr (std::derived_from<E, std::system_error> || std::same_as<E, std::future_error>) {
-      out.value<std::error_code>(caught.code());
+    if (!of.nested) throw RemoteStandard<E>(of, parts...);
+    try {
+      std::rethrow_exception(of.nested);
+    } catch (...) {  // std::nested_exception takes what is being handled
+      throw RemoteStandard<E, std::nested_exception>(of, parts...);
     }
-    if constexpr (std::same_as<E, std::filesystem::filesystem_error>) {
-      out.text(caught.path1().native());
-      out.text(caught.path2().native());
-    }
-    if constexpr (std::same_as<E, std::regex_error>) out.number<int>(caught.code());
-    return true;
-  } catch (...) {
-    return false;
-  }
-}
-
-template <class E>
-E rebuild_standard(Reader& in, const std::string& said) {
-  if constexpr (std::same_as<E, std::filesystem::filesystem_error>) {
-    const auto code = in.value<std::error_code>();
-    const std::filesystem::path first(in.text());
-    const std::filesystem::path second(in.text());
-    return E(said, first, second, code);
-  } else if constexpr (std::derived_from<E, std::ios_base::failure>) {
-    return E(said, in.value<std::error_code>());
-  } else if constexpr (std::derived_from<E, std::system_error>) {
-    return E(in.value<std::error_code>());
-  } else if constexpr (std::same_as<E, std::future_error>) {
-    return E(static_cast<std::future_errc>(in.value<std::error_code>().value()));
-  } else if constexpr (std::same_as<E, std::regex_error>) {
-    return E(static_cast<std::regex_constants::error_type>(in.number<int>()));
-  } else if constexpr (std::constructible_from<E, std::string>) {
-    return E(said);
-  } else {
-    return E();
+  } catch (const FromTask&) {
+    return std::current_exception();
   }
 }
 
 template <class E>
 std::exception_ptr read_standard(Reader& in, std::string_view said, Origin origin, const std::exception_ptr& nested) {
-  return make_remote(WithText<E>(rebuild_standard<E>(in, std::string(said)), said), origin, nested);
+  const Remains of{said, origin, nested};
+  if constexpr (std::same_as<E, std::filesystem::filesystem_error>) {
+    const auto code = in.value<std::error_code>();
+    const std::filesystem::path first(in.text());
+    const std::filesystem::path second(in.text());
+    return remote_standard<E>(of, std::string(said), first, second, code);
+  } else if constexpr (std::derived_from<E, std::ios_base::failure>) {
+    return remote_standard<E>(of, std::string(said), in.value<std::error_code>());
+  } else if constexpr (std::derived_from<E, std::system_error>) {
+    return remote_standard<E>(of, in.value<std::error_code>());
+  } else if constexpr (std::same_as<E, std::future_error>) {
+    return remote_standard<E>(of, static_cast<std::future_errc>(in.value<std::error_code>().value()));
+  } else if constexpr (std::same_as<E, std::regex_error>) {
+    return remote_standard<E>(of, static_cast<std::regex_constants::error_type>(in.number<int>()));
+  } else if constexpr (std::constructible_from<E, std::string>) {
+    return remote_standard<E>(of, std::string(said));
+  } else {
+    return remote_standard<E>(of);
+  }
+}
+
+/// Writes what is in an E beside its text. Of most nothing is; they were found by the name of their type, so that is what
+/// they are.
+template <class E>
+bool write_standard(const std::exception_ptr& exception, Writer& out) {
+  if constexpr (requires(const E& caught) { caught.code(); }) {
+    try {
+      std::rethrow_exception(exception);
+    } catch (const E& caught) {
+      if constexpr (std::same_as<E, std::regex_error>) {
+        out.number<int>(caught.code());
+      } else {
+        out.value<std::error_code>(caught.code());
+      }
+      if constexpr (std::same_as<E, std::filesystem::filesystem_error>) {
+        out.text(caught.path1().native());
+        out.text(caught.path2().native());
+      }
+    } catch (...) {
+      return false;
+    }
+  }
+  return true;
 }
 
 template <class... E>
-std::vector<ExceptionType> describe_exceptions() {
-  return {ExceptionType{exception_name<E>(), &write_standard<E>, &read_standard<E>}...};
+std::vector<ExceptionType>* describe_exceptions() {
+  auto* const table = new std::vector<ExceptionType>;
+  (table->push_back({demangled(typeid(E).name()), &write_standard<E>, &read_standard<E>}), ...);
+  return table;
 }
 
 /// The table of the standard library's exceptions, made at its first use.
 inline const std::vector<ExceptionType>& standard_exceptions() {
-  static const auto* const table = new std::vector<ExceptionType>(
-      describe_exceptions<std::exception, std::logic_error, std::domain_error, std::invalid_argument, std::length_error,
-                          std::out_of_range, std::future_error, std::runtime_error, std::range_error,
-                          std::overflow_error, std::underflow_error, std::regex_error, std::system_error, std::ios_base::failure,
-                          std::filesystem::filesystem_error, std::bad_alloc, std::bad_array_new_length, std::bad_cast,
-                          std::bad_any_cast, std::bad_typeid, std::bad_exception, std::bad_optional_access,
-                          std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr>());
+  static const auto* const table = describe_exceptions<
+      std::exception, std::logic_error, std::domain_error, std::invalid_argument, std::length_error, std::out_of_range,
+      std::future_error, std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
+      std::regex_error, std::system_error, std::ios_base::failure, std::filesystem::filesystem_error, std::bad_alloc,
+      std::bad_array_new_length, std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_exception,
+      std::bad_optional_access, std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr>();
   return *table;
 }
 

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/core/loops.hpp>
 #include <brood/os/own_process.hpp>
 #include <brood/os/pipe.hpp>
 #include <brood/os/process.hpp>
@@ -185,7 +186,7 @@ class WorkerLoop {
   bool run_hooks(const WorkerSetup& setup) {
     const auto has_hook = [](const PreloadedObject& preload) { return preload.after_fork != nullptr; };
     const std::vector<PreloadedObject>& preloads = *context_.preloaded;
-    if (setup.start_hook.empty() && std::none_of(preloads.begin(), preloads.end(), has_hook)) return false;
+    if (setup.start_hook.empty() && none_of(preloads, has_hook)) return false;
     const ContextScope scope(context_);
     context_.call = TaskRandom::start_hook;
     context_.item = context_.index;
