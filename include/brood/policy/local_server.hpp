@@ -313,6 +313,11 @@ class LocalServer final : public WorkerSource {
   Ended end_;
 };
 
+inline void require_depth() {
+  if (process_depth < max_depth) return;
+  throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...", "nesting", 0);
+}
+
 /// The body of a server that was exec'ed for policy P.
 template <class P>
 void serve(Server& server, Reader& in) {
@@ -332,10 +337,7 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
   using namespace detail;
   const std::string policy(P::name);
   require_init(policy);
-  if (process_depth >= max_depth) {
-    throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...",
-                      "nesting", 0);
-  }
+  require_depth();
   try {
     Writer body;
     write_code(body, reinterpret_cast<const void*>(&serve<P>));
@@ -366,10 +368,7 @@ template <class P>
 std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool host_is_threaded) {
   using namespace detail;
   const std::string policy(P::name);
-  if (process_depth >= max_depth) {
-    throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...",
-                      "nesting", 0);
-  }
+  require_depth();
   try {
     const pid_t host = ::getpid();
     Fd own_pidfd = open_pidfd(host);
