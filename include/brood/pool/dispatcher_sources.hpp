@@ -129,6 +129,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
         if (slot->state() == SlotState::ready && !slot->lost) set_timer(*slot, &Slot::deadline, Clock::time_point::max());
         if (slot->state() == SlotState::doomed) kill_process(*slot);
         if (slot->state() == SlotState::ready && slot->passage_due) answer_post(*slot, *slot->assigned.front());
+        if (slot->tree && slot->state() != SlotState::doomed) flush(*slot);
         break;
       case SourceEvent::Kind::unstarted: {
         if (slot == nullptr) break;

@@ -208,6 +208,7 @@ inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t p
   vacant_.pop_back();
   slot.begin(std::move(*ends), source.id, time_after(options_.start_timeout));
   slot.snapshot = source.snapshot;
+  slot.tree = options_.kill_tree;
   take_seat(slot, seat, place);
   slot.reads_host = workers_read_;
   ++source.live;

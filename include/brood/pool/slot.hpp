@@ -94,6 +94,7 @@ class Slot {
   std::uint64_t tasks_given = 0;
   std::uint64_t tasks_done = 0;
   bool announced = false;  ///< `started` has been heard: pid and pidfd are known
+  bool tree = false;       ///< what it starts ends with it, so it gets nothing to do before the host can see to that
   bool greeted = false;    ///< hello has been heard
   bool reads_host = true;  ///< it can read large arguments from our memory, or may be able to
   Doom doom = Doom::none;
@@ -292,7 +293,7 @@ class Slot {
   }
 
   std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
-  bool has_output() const noexcept { return !outbox_.empty() && !holds_tasks(); }
+  bool has_output() const noexcept { return !outbox_.empty() && !(tree && !announced) && !holds_tasks(); }
 
   /// What a start hook prints can be told from what the first task prints only if that task is sent when the hook is done.
   bool holds_tasks() const noexcept { return ends.output && setup_sent_ && !greeted; }
