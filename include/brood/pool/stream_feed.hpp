@@ -198,6 +198,10 @@ class StreamFeed {
 
   /// As many results may be handed out before it is worthwhile to look again.
   bool give_credit() noexcept {
+    if (ended_) {  // there is nothing to send: only what comes is to be collected
+      credit_ = std::min<std::uint64_t>(flight_.sizer.next(std::nullopt), share()) - 1;
+      return true;
+    }
     const std::uint64_t room = window() - std::min(window(), outstanding());
     credit_ = std::max<std::uint64_t>(chunk_size(), room + 1) - room - 1;
     return true;
@@ -209,10 +213,12 @@ class StreamFeed {
     return std::uint64_t{flight_.dispatcher->worker_count()} * 4 * flight_.sizer.next(std::nullopt);
   }
 
-  std::uint64_t chunk_size() const noexcept {
-    const std::uint64_t share = window() / (std::uint64_t{flight_.dispatcher->worker_count()} * 2);
-    return std::min<std::uint64_t>(flight_.sizer.next(left_), std::max<std::uint64_t>(share, 1));
+  /// The most that one chunk may have.
+  std::uint64_t share() const noexcept {
+    return std::max<std::uint64_t>(window() / (std::uint64_t{flight_.dispatcher->worker_count()} * 2), 1);
   }
+
+  std::uint64_t chunk_size() const noexcept { return std::min<std::uint64_t>(flight_.sizer.next(left_), share()); }
 
   /// How many bytes may be added. What the items in flight will return is counted as what others have returned; before
   /// there are any, few items are in flight.
