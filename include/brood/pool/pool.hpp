@@ -4,7 +4,6 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <source_location>
@@ -17,10 +16,10 @@
 
 #include <brood/core/config.hpp>
 #include <brood/policy/worker_policy.hpp>
-#include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/fold.hpp>
 #include <brood/pool/future.hpp>
+#include <brood/pool/make_dispatcher.hpp>
 #include <brood/pool/map.hpp>
 #include <brood/pool/options.hpp>
 #include <brood/pool/progress.hpp>
@@ -31,43 +30,6 @@
 #include <brood/pool/when.hpp>
 
 namespace brood::inline v0_1 {
-namespace detail {
-
-template <class Policy>
-PolicyHandle handle_of(Policy policy) {
-  PolicyHandle handle;
-  handle.name = std::string(std::string_view(Policy::name));
-  handle.runs_inline = RunsInline<Policy>;
-  handle.relaunchable = !CopiesHost<Policy>;
-  if constexpr (!RunsInline<Policy>) {
-    handle.launch = [policy = std::move(policy)](const LaunchOptions& options) { return policy.launch(options); };
-  }
-  return handle;
-}
-
-/// A dispatcher whose server, if it has one, is ready.
-template <class Policy>
-std::shared_ptr<Dispatcher> make_dispatcher(PoolOptions options, Policy policy, bool launch) {
-  check_options(options);
-  try {
-    auto dispatcher = std::make_shared<Dispatcher>(std::move(options), handle_of(std::move(policy)));
-    if (launch) dispatcher->launch();
-    return dispatcher;
-  } catch (const SystemError& error) {
-    throw LaunchError(std::string("the pool could not be made: ") + error.what() +
-                          "; this process may have reached its limit of open files (ulimit -n)",
-                      error.call(), error.code().value());
-  }
-}
-
-/// The options with what the environment says.
-inline PoolOptions with_environment(PoolOptions options) {
-  const char* const trace = secure_getenv("BROOD_TRACE");
-  if (options.trace.empty() && trace != nullptr) options.trace = trace;
-  return options;
-}
-
-}  // namespace detail
 
 /// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
 /// from any callback; none waits for a worker but those that say so.
