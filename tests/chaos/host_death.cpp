@@ -28,9 +28,11 @@ using std::chrono::microseconds;
 
 constexpr unsigned workers = 2;
 
-enum class State { constructor, idle, busy, blocked, deaf, bystander };
-constexpr std::array states = {"in the constructor", "idle",            "busy in a loop",
-                               "blocked in a call",  "signals blocked", "busy, and a bystander has our descriptors"};
+enum class State { constructor, idle, busy, blocked, deaf, server_stopped, bystander };
+constexpr std::array states = {"in the constructor",  "idle",
+                               "busy in a loop",      "blocked in a call",
+                               "signals blocked",     "signals blocked, and the server stopped",
+                               "busy, and a bystander has our descriptors"};
 
 void loop() {
   for (volatile unsigned n = 0;;) n = n + 1;
@@ -65,13 +67,18 @@ template <class Policy>
   for (unsigned n = 0; n < workers; ++n) {
     futures.push_back(pool.submit(state == State::idle      ? &nothing
                                   : state == State::blocked ? &block
-                                  : state == State::deaf    ? &loop_deaf
+                                  : state == State::deaf || state == State::server_stopped ? &loop_deaf
                                                             : &loop));
   }
   if (state == State::idle) {
     for (const auto& future : futures) future.wait();
   } else {
     support::eventually([&] { return pool.stats().running == workers; });
+  }
+  if (state == State::server_stopped) {
+    const pid_t server = pool.stats().server_pid;
+    ::kill(server, SIGSTOP);
+    support::eventually([&] { return support::process_info(server)->state == 'T'; });
   }
   if (state == State::bystander) {
     const pid_t child = ::fork();  // has everything that the host has
@@ -164,7 +171,7 @@ Report kill_hosts(const std::string& name, const Options& options) {
 Mode host_death() {
   Options defaults;
   defaults.rounds = 20;
-  return {"host-death", "N hosts killed in each of six states; nothing may outlive them", "rounds", "survivor daemon", defaults,
+  return {"host-death", "N hosts killed in each of seven states; nothing may outlive them", "rounds", "survivor daemon", defaults,
           [](const Options& options) {
             return each_policy(options, [&]<class Policy>(const char* name) { return kill_hosts<Policy>(name, options); });
           }};

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "support/child.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/proc.hpp"
 
 namespace {
 
@@ -51,15 +53,20 @@ void host_dies(Use use, int signal = SIGKILL) {
   std::fflush(nullptr);
   const pid_t host = ::fork();
   if (host == 0) {
-    ::signal(signal, SIG_DFL);
-    brood::Pool<Policy> pool({.workers = 3});
-    std::vector<brood::Future<int>> futures;
-    use(pool, futures);
-    const auto stats = pool.stats();
-    notes->processes[notes->count++] = stats.server_pid;
-    for (const auto& worker : stats.workers) notes->processes[notes->count++] = worker.pid;
-    notes->complete = true;
-    for (;;) ::pause();
+    try {
+      ::signal(signal, SIG_DFL);
+      brood::Pool<Policy> pool({.workers = 3});
+      std::vector<brood::Future<int>> futures;
+      use(pool, futures);
+      const auto stats = pool.stats();
+      notes->processes[notes->count++] = stats.server_pid;
+      for (const auto& worker : stats.workers) notes->processes[notes->count++] = worker.pid;
+      notes->complete = true;
+      for (;;) ::pause();
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "the host: %s\n", error.what());
+    }
+    ::_exit(1);  // never into the runner of the tests, which is here twice
   }
   REQUIRE(support::eventually([&] { return notes->complete.load(); }));
   REQUIRE(::kill(host, signal) == 0);
@@ -112,6 +119,17 @@ TEST_CASE_TEMPLATE("a host that is killed with stopped workers", Policy, WORKER_
   host_dies<Policy>([](auto& pool, auto& futures) {
     for (int n = 0; n < 3; ++n) futures.push_back(pool.submit(&stops));
     all_run(pool);
+  });
+}
+
+TEST_CASE_TEMPLATE("a host that is killed while its server is stopped", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  host_dies<Policy>([](auto& pool, auto& futures) {
+    for (int n = 0; n < 3; ++n) futures.push_back(pool.submit(&sleeps_deaf));
+    all_run(pool);
+    const pid_t server = pool.stats().server_pid;
+    ::kill(server, SIGSTOP);
+    support::eventually([&] { return support::process_info(server)->state == 'T'; });
   });
 }
 

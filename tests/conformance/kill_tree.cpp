@@ -192,6 +192,15 @@ TEST_CASE_TEMPLATE("kill_tree: what an answered task has left runs until its wor
   }
   CHECK(told.all_ended());
   told.forget();
+  if (brood::detail::signal_group_of_pidfd(brood::detail::open_pidfd(::getpid()).get(), 0)) {  // a server that can't do it
+    {
+      brood::Pool<Policy> pool({.workers = 1, .kill_tree = true});
+      CHECK(pool.submit(&start_and, Then::answer, told.path()).get() == 5);
+      ::kill(pool.stats().server_pid, SIGSTOP);
+    }
+    CHECK(told.all_ended());
+    told.forget();
+  }
   brood::Pool<Policy> pool({.workers = 1, .tasks_per_worker = 1, .kill_tree = true});
   CHECK(pool.submit(&start_and, Then::answer, told.path()).get() == 5);
   CHECK(told.all_ended());

@@ -35,11 +35,13 @@ template <class Policy>
 pid_t stop_server(brood::Pool<Policy>& pool) {
   const pid_t server = pool.stats().server_pid;
   REQUIRE(server > 0);
-  ::kill(server, SIGSTOP);
-  REQUIRE(support::eventually([&] {
+  const auto is = [&](char state) {
     const auto info = support::process_info(server);
-    return info && info->state == 'T';
-  }));
+    return info && info->state == state;
+  };
+  REQUIRE(support::eventually([&] { return is('S'); }));  // it has told of its workers: it sleeps only then
+  ::kill(server, SIGSTOP);
+  REQUIRE(support::eventually([&] { return is('T'); }));
   return server;
 }
 

@@ -9,7 +9,7 @@ cd "$1"
 # What may be called without os/syscall.hpp's tried, retried or checked: it can't fail, it ends the process, it waits
 # only, or it is the library's (libc's) and no system call. os/faults.hpp lies below the wrapper.
 not_wrapped="getpid getppid sched_yield sysconf _exit on_exit __cxa_at_quick_exit nanosleep clock_gettime
-  sigaction pthread_sigmask pthread_setcancelstate sigemptyset sigfillset sigaddset getauxval realpath strnlen __fpurge isatty readdir closedir
+  sigaction pthread_sigmask pthread_setcancelstate sigemptyset sigfillset sigaddset getauxval realpath strnlen __fpurge __fpending isatty readdir closedir
   gettid raise sigaltstack _dl_find_object
   dlopen dlclose dlsym dladdr dlerror dl_iterate_phdr
   posix_spawnattr_init posix_spawnattr_destroy posix_spawnattr_setflags

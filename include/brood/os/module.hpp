@@ -130,17 +130,21 @@ class ModuleTable {
   /// The module in which an address lies; null when none is known.
   Entry containing(const void* address) {
     const auto at = reinterpret_cast<std::uintptr_t>(address);
+    if (program() && program()->holds_code(at - program()->base)) return program();
     return find([at](const Module& module) { return module.holds_code(at - module.base); });
   }
 
   /// The module with this identity; null when this process has not loaded it.
   Entry with(const ModuleIdentity& identity) {
+    if (program() && program()->identity == identity) return program();
     return find([&](const Module& module) { return module.identity == identity; });
   }
 
-  /// The program itself.
-  Entry program() {
-    return find([](const Module& module) { return module.path.empty(); });
+  /// The program itself, which is never unloaded; null when it can't be seen. Takes no lock but for the first time.
+  static const Entry& program() {
+    static const Entry kept = instance().find([](const Module& module) { return module.path.empty(); });
+    static const Entry program(Entry(), kept.get());  // copies of it count nothing
+    return program;
   }
 
   /// Keeps other threads out, across a fork: in the child the table must not be locked by a thread that it lacks.
@@ -240,7 +244,7 @@ class ModuleTable {
 
 /// The identity of this program.
 inline ModuleIdentity own_identity() {
-  const ModuleTable::Entry program = ModuleTable::instance().program();
+  const ModuleTable::Entry program = ModuleTable::program();
   return program ? program->identity : ModuleIdentity{};
 }
 

@@ -127,6 +127,16 @@ inline void name_process(std::string_view name, std::string_view suffix = {}) no
   tried("prctl(PR_SET_NAME)", [&] { return ::prctl(PR_SET_NAME, text.data()); });
 }
 
+/// The same with a number.
+inline void name_process(std::string_view name, std::uint64_t number) noexcept {
+  std::array<char, 21> text{};
+  std::size_t at = text.size();
+  do text[--at] = static_cast<char>('0' + number % 10);
+  while ((number /= 10) != 0);
+  text[--at] = '-';
+  name_process(name, std::string_view(text.data() + at, text.size() - at));
+}
+
 /// Sends a signal to a child that has not been reaped, so that its number can't be another's. False when refused.
 inline bool signal_child(pid_t pid, int signal) noexcept {
   return retried("kill", [&] { return ::kill(pid, signal); }) == 0;

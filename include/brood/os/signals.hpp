@@ -43,8 +43,7 @@ inline void reset_dispositions() noexcept {
 }
 
 inline void unblock_all_signals() noexcept {
-  sigset_t none;
-  ::sigemptyset(&none);
+  const sigset_t none{};  // what sigemptyset(3) makes of it
   ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 

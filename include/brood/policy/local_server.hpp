@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The host's end of a server on this machine, and the building blocks for policies: launch_by_fork and launch_by_exec
 // make a server, start_by_fork and start_by_exec (worker/server.hpp, worker/exec_worker.hpp) make its workers.
-//
 //   launching ──hello──▶ preparing ──ready──▶ serving ──stop──▶ stopping ──▶ ended
 //        └──────────────────┴──────── end of process, mismatch, failed ───────▶ ended
 #pragma once
-
-#include <sys/wait.h>
 
 #include <array>
 #include <chrono>
@@ -42,10 +39,10 @@ class LocalServer final : public WorkerSource {
   /// What the server is a process of.
   enum class Made { by_fork, by_exec };
 
-  LocalServer(pid_t pid, ControlSocket control, std::string policy, std::vector<std::string> preloads, Made made,
-              const LaunchOptions& options)
-      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), policy_(std::move(policy)), made_(made),
-        kill_tree_(options.kill_tree), captures_(options.capture_output) {
+  LocalServer(pid_t pid, ControlSocket control, Fd lifeline, std::string policy, std::vector<std::string> preloads,
+              Made made, const LaunchOptions& options)
+      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), lifeline_(std::move(lifeline)),
+        policy_(std::move(policy)), made_(made), kill_tree_(options.kill_tree), captures_(options.capture_output) {
     for (std::string& type : preloads) preloads_.emplace_back().type = std::move(type);
   }
 
@@ -300,6 +297,7 @@ class LocalServer final : public WorkerSource {
   pid_t pid_;
   Fd pidfd_;
   ControlSocket control_;
+  Fd lifeline_;
   std::string policy_;
   std::vector<PreloadStats> preloads_;
   std::optional<std::size_t> building_;
@@ -348,19 +346,20 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
     header.host_pidfd = own_pidfd ? 1 : 0;
     const Fd hand_over = make_hand_over(header, body.view());
     auto [host, server] = ControlSocket::make_pair();
-    std::vector<int> handed{hand_over.get(), server.fd()};
+    Pipe lifeline = Pipe::make();
+    std::vector<int> handed{hand_over.get(), server.fd(), lifeline.read.get()};
     if (own_pidfd) handed.push_back(own_pidfd.get());
     const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments(),
                                       options.surroundings);
-    return std::make_unique<LocalServer>(pid, std::move(host), policy, std::move(preloads), LocalServer::Made::by_exec,
-                                         options);
+    return std::make_unique<LocalServer>(pid, std::move(host), std::move(lifeline.write), policy, std::move(preloads),
+                                         LocalServer::Made::by_exec, options);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());
   }
 }
 
-/// Starts a copy of this process as a server that serves policy P: a snapshot of the host as it is now. Costs what fork(2) does.
+/// Starts a copy of this process as a server that serves policy P: a snapshot of the host. Costs what fork(2) does.
 /// \snippet reference.cpp WorkerPolicy
 template <class P>
 std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool host_is_threaded) {
@@ -374,6 +373,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
     const pid_t host = ::getpid();
     Fd own_pidfd = open_pidfd(host);
     auto [host_end, server_end] = ControlSocket::make_pair();
+    Pipe lifeline = Pipe::make();
     flush_output(!host_is_threaded);
     ModuleTable::instance().refresh();
     pid_t pid = 0;
@@ -385,12 +385,12 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
         table.unlock();
         if (!options.surroundings.enter()) ::_exit(exit_code_of_broken_worker);
         host_end.close();
-        become_server(std::move(server_end), std::move(own_pidfd), host, options.snapshot, &P::start_worker,
-                      host_is_threaded, options.name);
+        become_server({std::move(server_end), std::move(lifeline.read), std::move(own_pidfd), host, process_depth, {}, {},
+                       options.snapshot}, &P::start_worker, host_is_threaded, options.name);
       }
     }
-    return std::make_unique<LocalServer>(pid, std::move(host_end), policy, std::vector<std::string>{},
-                                         LocalServer::Made::by_fork, options);
+    return std::make_unique<LocalServer>(pid, std::move(host_end), std::move(lifeline.write), policy,
+                                         std::vector<std::string>{}, LocalServer::Made::by_fork, options);
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());

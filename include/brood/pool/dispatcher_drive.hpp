@@ -324,6 +324,7 @@ inline void Dispatcher::shut_down() {
   each_slot([&](Slot& slot) {
     if (!slot.pidfd) return;
     poller_.remove(slot.pidfd.get());
+    if (options_.kill_tree) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);  // their server may have died before it did
     ended.push_back(std::move(slot.pidfd));
   });
   each_slot([&](Slot& slot) { release_slot(slot); });  // also a process that the kernel can't end just now

@@ -3,17 +3,26 @@
 // Dispatcher: what workers print.
 #pragma once
 
+#include <span>
+#include <string>
+
 #include <brood/pool/dispatcher.hpp>
 
 namespace brood::inline v0_1::detail {
 
-/// Reads what a worker has printed.
+/// Reads what a worker has printed. A read that is refused is tried once more; then what comes is lost, and the output says so.
 inline void Dispatcher::read_output(Slot& slot) {
   if (!slot.ends.output) return;
-  try {
-    if (slot.receive_output()) poller_.remove(slot.ends.output.get());
-  } catch (const SystemError&) {
-    poller_.remove(slot.ends.output.get());
+  for (const bool last : {false, true}) {
+    try {
+      if (slot.receive_output()) poller_.remove(slot.ends.output.get());
+      return;
+    } catch (const SystemError& error) {
+      if (!last) continue;
+      poller_.remove(slot.ends.output.get());
+      const std::string note = std::string("[brood lost what follows: ") + error.what() + "]\n";
+      slot.output.append(std::as_bytes(std::span(note)));
+    }
   }
 }
 

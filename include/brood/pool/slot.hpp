@@ -341,13 +341,14 @@ class Slot {
   bool receive_output() {
     std::array<std::byte, std::size_t{16} << 10> piece;
     std::size_t left = bytes_waiting(ends.output.get());
-    do {
+    for (bool again = false;;) {
       const Moved moved = read_some(ends.output.get(), piece);
-      if (moved.ended || moved.blocked) return moved.ended;
+      if (moved.ended) return true;
+      if (moved.blocked && (left == 0 || std::exchange(again, true))) return false;  // beside bytes that wait: once more
       output.append(std::span(piece).first(moved.bytes));
       left -= std::min(left, moved.bytes);
-    } while (left != 0);
-    return false;
+      if (left == 0) return false;
+    }
   }
 
   /// Reads what the worker has sent and hands frames to the handler. Never waits. As long as there is

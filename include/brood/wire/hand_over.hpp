@@ -37,14 +37,14 @@ struct HandOverHeader {
   Role role{};
   std::int32_t parent = 0;   ///< the pid of the process that wrote it
   std::uint32_t depth = 0;   ///< how many pools this process is inside of
-  std::uint32_t host_pidfd = 0;  ///< server: whether descriptor 5 is the host's pidfd
+  std::uint32_t host_pidfd = 0;  ///< server: whether descriptor 6 is the host's pidfd
   std::uint32_t output = 0;      ///< worker: whether descriptor 7 is a pipe that takes its output
   std::uint64_t size = 0;  ///< bytes behind the header
   ModuleIdentity identity;   ///< of the program that wrote it
 };
 static_assert(std::is_trivially_copyable_v<HandOverHeader> && sizeof(HandOverHeader) == 88);
 
-/// Descriptors in an exec'ed server: 3 the hand-over, 4 the control socket, 5 the host's pidfd.
+/// Descriptors in an exec'ed server: 3 the hand-over, 4 the control socket, 5 the lifeline, 6 the host's pidfd.
 /// Descriptors in an exec'ed worker: 3 the hand-over, 4 the task pipe, 5 the result pipe, 6 the status memory,
 /// 7 the pipe that takes its output.
 inline constexpr int hand_over_fd = first_handed_fd;

@@ -62,7 +62,8 @@ inline std::string mismatch_with(const HandOverHeader& header) {
   if (!die_with_parent(header.parent)) ::_exit(0);
   Server server;
   server.control = ControlSocket(take_handed_fd(1));
-  if (header.host_pidfd != 0) server.host_pidfd = take_handed_fd(2);
+  server.lifeline = take_handed_fd(2);
+  if (header.host_pidfd != 0) server.host_pidfd = take_handed_fd(3);
   server.host = header.parent;
   server.depth = header.depth;
   process_depth = header.depth;

@@ -2,11 +2,17 @@
 // internal
 #pragma once
 
+#include <stdio_ext.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#if __has_include(<ext/stdio_sync_filebuf.h>)
+#include <ext/stdio_sync_filebuf.h>
+
+#include <typeinfo>
+#endif
 
 extern "C" {
 // Linked in by compilers that measure coverage, absent otherwise; _exit(2) would lose what they counted. The first is what
@@ -20,20 +26,33 @@ int __cxa_at_quick_exit(void (*handler)(void*), void* module) noexcept;  // NOLI
 
 namespace brood::inline v0_1::detail {
 
+/// Whether a stream of the standard library may hold text of its own. Not while it is synchronised with stdio, as it is
+/// until the program says otherwise: then it hands each character on.
+inline bool may_hold_text(const std::ostream& stream) noexcept {
+#if __has_include(<ext/stdio_sync_filebuf.h>)
+  const std::streambuf* const buffer = stream.rdbuf();
+  return buffer != nullptr && typeid(*buffer) != typeid(__gnu_cxx::stdio_sync_filebuf<char>);
+#else
+  return stream.rdbuf() != nullptr;
+#endif
+}
+
 /// Flushes what this process may have printed. Before a fork, so that no text is in two buffers, and at a child's end.
-/// `all` also flushes the files that the program opened itself; it must not be used while other threads may hold one.
+/// `all` also flushes the files that the program opened itself; it must not be used while other threads may hold one. Where
+/// nothing is to be flushed, nothing is written to: in a forked child each page that is costs a copy.
 inline void flush_output(bool all) noexcept {
   try {
-    std::cout.flush();
-    std::cerr.flush();
-    std::clog.flush();
+    for (std::ostream* const stream : {&std::cout, &std::cerr, &std::clog}) {
+      if (may_hold_text(*stream)) stream->flush();
+    }
   } catch (...) {  // a stream that was told to throw; its text is lost either way
   }
   if (all) {
     std::fflush(nullptr);
   } else {
-    std::fflush(stdout);
-    std::fflush(stderr);
+    for (std::FILE* const file : {stdout, stderr}) {
+      if (::__fpending(file) != 0) std::fflush(file);
+    }
   }
 }
 

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/os/lifeline.hpp>
 #include <brood/os/process.hpp>
 #include <brood/os/signals.hpp>
 #include <brood/os/threads.hpp>
@@ -38,7 +39,8 @@ using StartWorker = pid_t (*)(Server& server, WorkerChannel& channel);
 /// Everything that a server has.
 struct Server {
   ControlSocket control;
-  Fd host_pidfd;         ///< empty where the kernel refuses pidfds
+  Fd lifeline;    ///< a pipe whose other end the host has
+  Fd host_pidfd;  ///< empty where the kernel refuses pidfds
   pid_t host = 0;
   std::uint32_t depth = 0;  ///< how many pools this process is inside of
   std::vector<std::string> arguments;
@@ -55,12 +57,16 @@ class ServerLoop {
 
   /// Serves until the host says stop or is gone.
   void run() {
+    process_depth = server_.depth + 1;  // of the workers, which are copies
     block_all_signals();
-    reset_dispositions();  // a Preload may have changed them; workers start clean, and ends must be reported
+    reset_dispositions();   // a Preload may have changed them; workers start clean, and ends must be reported
     renew_crash_handler();  // for those that are forked: they have it without a system call
     WorkerLoop::warm_up();
+    flush_output(flushes_all_streams);
+    alone_ = count_threads() == 1;
     end_exit_here();  // once more: a Preload may have registered handlers
     child_signals_ = make_child_signal_fd();
+    go_on_without_writer(server_.lifeline.get());
     // from here on the host is watched, not the thread of it that launched us
     retried("prctl(PR_SET_PDEATHSIG)", [] { return ::prctl(PR_SET_PDEATHSIG, 0); });
     say(ControlMessage::make(ControlType::ready));
@@ -122,8 +128,7 @@ class ServerLoop {
     for (;;) {
       ControlMessage message;
       ControlSocket::Fds fds;
-      const Packet packet = server_.control.receive(
-          {reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
+      const Packet packet = server_.control.receive({reinterpret_cast<std::byte*>(&message), sizeof message}, fds);
       if (packet.outcome == Packet::Outcome::nothing_now) return tell_of_started();
       const bool heard = packet.outcome == Packet::Outcome::received || packet.outcome == Packet::Outcome::no_room;
       if (!heard || !message.valid(packet.size)) die();
@@ -167,7 +172,7 @@ class ServerLoop {
     } catch (const std::bad_alloc&) {
       return say(ControlMessage::make(ControlType::unstarted, ticket, ENOMEM, 0, "reserve"));
     }
-    flush_output(flushes_all_streams);
+    flush_output(flushes_all_streams && !alone_);
     pid_t pid = -1;
     try {
       pid = start_(server_, channel);
@@ -205,8 +210,8 @@ class ServerLoop {
 
   /// Whether some child has ended since this was asked.
   bool end_told() noexcept {
-    std::array<std::byte, 1024> signals;
-    const auto count = retried("read", [&] { return ::read(child_signals_.get(), signals.data(), signals.size()); });
+    signalfd_siginfo signals;  // of a signal that is pending more than once the kernel tells once
+    const auto count = retried("read", [&] { return ::read(child_signals_.get(), &signals, sizeof signals); });
     return count > 0 || errno != EAGAIN;
   }
 
@@ -214,10 +219,11 @@ class ServerLoop {
   void reap_children() {
     for (std::size_t most = 2 * children_.size() + 8; most > 0; --most) {  // one that can't be reaped is named for ever
       siginfo_t info{};
-      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0) return reap_all();
+      if (retried("waitid", [&] { return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT); }) != 0)
+        return reap_all();
       if (info.si_pid == 0) return;
-      const auto child = std::find_if(children_.begin(), children_.end(),
-                                      [&](const Child& each) { return each.pid == info.si_pid; });
+      const auto child =
+          std::find_if(children_.begin(), children_.end(), [&](const Child& each) { return each.pid == info.si_pid; });
       if (child == children_.end()) return reap_all();
       reap_one(static_cast<std::size_t>(child - children_.begin()));
     }
@@ -249,14 +255,14 @@ class ServerLoop {
   std::size_t untold_ = 0;  ///< of them
   std::uint64_t untold_since_ = 0;
   bool stopping_ = false;
+  bool alone_ = false;  ///< no other thread here: nobody prints
 };
 
 /// A server's name in ps is its pool's with this behind it.
 inline constexpr std::string_view server_suffix = "-srv";
 
 /// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
-[[noreturn]] inline void become_server(ControlSocket control, Fd host_pidfd, pid_t host, const void* snapshot,
-                                       StartWorker start, bool host_is_threaded, std::string_view pool) {
+[[noreturn]] inline void become_server(Server server, StartWorker start, bool host_is_threaded, std::string_view pool) {
   take_role(ProcessRole::server);
   const LeaveAtEnd end;
   if (host_is_threaded) flushes_all_streams = false;
@@ -266,7 +272,7 @@ inline constexpr std::string_view server_suffix = "-srv";
   thread_context = nullptr;
   process_context = nullptr;
   library_descriptors.for_each([&](int fd) {  // other pools' pipes
-    if (fd == control.fd() || fd == host_pidfd.get()) return;
+    if (fd == server.control.fd() || fd == server.lifeline.get() || fd == server.host_pidfd.get()) return;
     library_descriptors.erase(fd);
     close_descriptor(fd);
   });
@@ -277,7 +283,6 @@ inline constexpr std::string_view server_suffix = "-srv";
   }
   ::__fpurge(stdin);  // what the host has read ahead is the host's
   try {
-    Server server{std::move(control), std::move(host_pidfd), host, process_depth, {}, {}, snapshot};
     ServerLoop(server, start).run();
   } catch (...) {
     leave(exit_code_of_broken_worker);
@@ -292,9 +297,8 @@ inline constexpr std::string_view server_suffix = "-srv";
   take_role(ProcessRole::worker);
   if (!die_with_parent(parent)) ::_exit(0);
   unblock_all_signals();
-  name_process("brood-worker");
-  process_depth = server.depth + 1;
   server.control.close();  // a server's code may be in a library that has its own list of the descriptors below
+  server.lifeline.reset();
   server.host_pidfd.reset();
   const std::array<int, 4> kept{channel.tasks.get(), channel.results.get(), channel.status.get(), channel.output.get()};
   library_descriptors.for_each([&](int fd) {
@@ -313,4 +317,4 @@ inline pid_t start_by_fork(Server& server, WorkerChannel& channel) {
   return pid;
 }
 
-}  // namespace brood::detail
+}  // namespace brood::inline v0_1::detail

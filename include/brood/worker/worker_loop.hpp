@@ -69,7 +69,7 @@ class WorkerLoop {
   /// Called in a server: what a forked worker asks for first is there then, and how it is asked for is bound.
   static void warm_up() noexcept {
     try {
-      Bytes().reserve(buffer_size);
+      buffer_of_process().extend(buffer_size);
     } catch (const std::bad_alloc&) {  // as slow as without
     }
     monotonic_ns();
@@ -82,8 +82,8 @@ class WorkerLoop {
 
   /// Returns when the host says stop or has gone.
   void run() {
-    Bytes buffer;  // not zeroed: what is not used is not touched
-    buffer.extend(buffer_size);
+    Bytes& buffer = buffer_of_process();  // not zeroed: what is not used is not touched
+    if (buffer.size() < buffer_size) buffer.extend(buffer_size - buffer.size());
     while (!stopped_) {
       const auto direct = reader_.direct_target();
       const auto target = direct.empty() ? std::span(buffer.data(), buffer_size) : direct;
@@ -115,6 +115,12 @@ class WorkerLoop {
  private:
   static constexpr std::size_t buffer_size = std::size_t{64} << 10;
 
+  /// For what comes from the host: a server has it ready for its workers.
+  static Bytes& buffer_of_process() noexcept {
+    static Bytes buffer;
+    return buffer;
+  }
+
   void set_up(const Frame& frame) {
     try {
       Reader in(frame.payload.view());
@@ -122,7 +128,7 @@ class WorkerLoop {
       context_.index = frame.header.first;
       context_.max_result_bytes = setup.max_message_bytes;
       context_.random.begin(setup.seed);
-      name_process(name_ = setup.name, "-" + std::to_string(context_.index));
+      name_process(name_ = setup.name, context_.index);
       if (setup.discards_output) output_ = open_null_output();
       if (output_) redirect_output(output_);
       output_.reset();
@@ -239,7 +245,7 @@ class WorkerLoop {
     page.progress.number.store(task.number, std::memory_order_release);
     page.task.store(task.task, std::memory_order_release);
     ItemLog log(page, results_.get(), identity_, task, own_, memory_);
-    if (std::exchange(context_.index, task.first) != task.first) name_process(name_, "-" + std::to_string(task.first));
+    if (std::exchange(context_.index, task.first) != task.first) name_process(name_, task.first);
     context_.task = task.task;
     context_.items = &log;
     Writer out;
