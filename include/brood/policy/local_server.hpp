@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The host's end of a server on this machine, and the building blocks for policies: launch_by_fork and launch_by_exec
 // make a server, start_by_fork and start_by_exec (worker/server.hpp, worker/exec_worker.hpp) make its workers.
-//
 //   launching ──hello──▶ preparing ──ready──▶ serving ──stop──▶ stopping ──▶ ended
 //        └──────────────────┴──────── end of process, mismatch, failed ───────▶ ended
 #pragma once

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // internal
-// From a policy and options to the dispatcher of a pool.
+// From a pool's options and its policy to a dispatcher.
 #pragma once
 
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include <brood/core/errors.hpp>
 #include <brood/policy/worker_policy.hpp>
 #include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
