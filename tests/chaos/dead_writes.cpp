@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Calls written to workers that have just died, or die while they read, by a host whose SIGPIPE is as it is by default.
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -102,17 +101,7 @@ Report dead_peers(const std::string& name, const Options& options) {
   const support::Shared<Notes> notes;
   const auto began = Clock::now();
   const pid_t host = fork_host([&] { write_to_the_dead<Policy>(options, *notes); });
-  int status = 0;
-  unsigned seen = ~0U;
-  while (::waitpid(host, &status, WNOHANG) == 0) {
-    if (seen != notes->rounds) {
-      seen = notes->rounds;
-      Watchdog::beat("a host that writes to the dead", seen);
-    }
-    std::this_thread::sleep_for(1ms);
-  }
-  ::kill(-host, SIGKILL);  // nothing, unless the host was ended
-  const brood::ExitStatus end = brood::ExitStatus::from_wait(status);
+  const brood::ExitStatus end = end_of_host(host, notes->rounds, "a host that writes to the dead");
   report.say(text("%u rounds, every eighth with %u MiB, in %.1f s; %u workers killed, %u tasks failed by it; the host %s",
                   notes->rounds.load(), options.mib, ms_since(began) / 1000, notes->kills.load(), notes->failed.load(),
                   end.describe().c_str()));

@@ -18,6 +18,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <brood/brood.hpp>
@@ -141,6 +142,21 @@ pid_t fork_host(Body body) {
   }
   ::setpgid(host, host);  // whoever comes first
   return host;
+}
+
+/// How a host ended that counts its rounds; the watchdog hears of each.
+inline brood::ExitStatus end_of_host(pid_t host, const std::atomic<unsigned>& rounds, const char* what) {
+  int status = 0;
+  unsigned seen = ~0U;
+  while (::waitpid(host, &status, WNOHANG) == 0) {
+    if (seen != rounds) {
+      seen = rounds;
+      Watchdog::beat(what, seen);
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  ::kill(-host, SIGKILL);  // nothing, unless the host was ended
+  return brood::ExitStatus::from_wait(status);
 }
 
 /// A fault: a process that has left its parent, its group and its session, and never ends.

@@ -41,7 +41,7 @@ brood::detail::TaskPtr task_of(const brood::Future<std::uint64_t>& future) { ret
 namespace {
 
 std::vector<Mode> modes() {
-  return {kills(), growth(), deadlines(), shutdown(), host_death(), cycles(), dead_writes(), sizes()};
+  return {kills(), growth(), deadlines(), shutdown(), host_death(), cycles(), dead_writes(), sizes(), signals(), busy_programs()};
 }
 
 const Mode& find_mode(const std::vector<Mode>& all, std::string_view name) {
@@ -212,6 +212,16 @@ bool self_test() {
       {"dead-writes", "handler", "signal state changed", 0, 5, 1},
       {"sizes", "checksum", "payloads that differ", 0, 0, 1},
       {"sizes", "cap", "caps that did not hold", 0, 0, 1},
+      {"signals", "calm", "handlers run in the host", 0, 3, 1},
+      {"signals", "child", "handlers run elsewhere", 0, 3, 1},
+      {"signals", "memory", "checksums that differ", 0, 3, 1},
+      {"signals", "canary", "canaries that differ", 0, 3, 1},
+      {"signals", "wrong", "wrong values", 0, 3, 1},
+      {"signals", "death", "failed tasks", 0, 3, 1},
+      {"signals", "kill", "hosts ended by a signal", 0, 3, 1},
+      {"busy-programs", "held", "refused beside pools", 0, 20, 0},
+      {"busy-programs", "idle", "programs run beside pools", 0, 20, 0},
+      {"busy-programs", "wrong", "wrong values", 0, 20, 0},
   };
   const std::vector<Mode> all = modes();
   bool shown = true;

@@ -46,6 +46,8 @@ Mode host_death();
 Mode cycles();
 Mode dead_writes();
 Mode sizes();
+Mode signals();
+Mode busy_programs();
 
 /// Calls run.operator()<Policy>(name) for each policy that is wanted; collects the reports.
 template <class Run>

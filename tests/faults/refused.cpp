@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Newer system calls that an old kernel or a container refuses: everything works without them.
-//
-// clone3 is made by libc, and no seam is there: a filter of system calls refuses it. libc falls back to clone by itself, but
-// only for ENOSYS.
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-
+// For clone3 libc falls back to clone by itself, but only for ENOSYS.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -17,6 +10,7 @@
 #include <vector>
 
 #include "faults/suite.hpp"
+#include "support/clone3.hpp"
 #include "support/policies.hpp"
 
 namespace {
@@ -45,19 +39,6 @@ void passes(support::Board& board, const std::string& what) {
   const auto verdict =
       support::run_scenario(board, [] { return support::Suite<Policy>(support::Demand::everything).run(); });
   CHECK_MESSAGE(verdict.kind == support::Verdict::Kind::survived, what << ": " << verdict.text);
-}
-
-/// From here on, in this process and all that it starts.
-void refuse_clone3(int error) {
-  std::array filter{sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-                    sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
-                    sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-                    sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-    throw support::Broken("this kernel takes no filter of system calls");
-  }
-  if (::syscall(SYS_clone3, nullptr, 0) != -1 || errno != error) throw support::Broken("clone3 is not refused");
 }
 
 }  // namespace
@@ -101,7 +82,7 @@ TEST_CASE_TEMPLATE("a pool works where clone3 is refused", Policy, REFUSED_POLIC
       board.plan({});
       if (close_range_too) board.add({.action = FaultAction::fail, .value = error, .name = "close_range"});
       const auto verdict = support::run_scenario(board, [refused = error] {
-        refuse_clone3(refused);
+        if (!support::refuse_clone3(refused)) throw support::Broken("clone3 is not refused: no filter of system calls is taken");
         return support::Suite<Policy>(support::Demand::everything).run();
       });
       CHECK_MESSAGE(verdict.kind == support::Verdict::Kind::survived, "clone3 is refused with " << text << ": " << verdict.text);
