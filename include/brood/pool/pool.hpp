@@ -29,6 +29,13 @@
 #include <brood/pool/when.hpp>
 
 namespace brood::inline v0_1 {
+namespace detail {
+
+/// What stands first in a call without options.
+template <class T>
+concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
+
+}  // namespace detail
 
 /// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
 /// from any callback; none waits for a worker but those that say so.
