@@ -37,7 +37,6 @@ struct CloneStart {
 /// would have a sanitizer clear a stack which is not this one.
 inline int run_clone(void* argument) noexcept {
   CloneStart& start = *static_cast<CloneStart*>(argument);
-  reset_dispositions();
   const auto failed = [&] {
     start.error = errno;
     return 1;
@@ -60,6 +59,7 @@ inline int run_clone(void* argument) noexcept {
     const int end = limit.rlim_cur < DescriptorSet::capacity ? static_cast<int>(limit.rlim_cur) : int{DescriptorSet::capacity};
     for (int fd = next; fd < end; ++fd) tried("fcntl", [&] { return ::fcntl(fd, F_SETFD, FD_CLOEXEC); });
   }
+  reset_dispositions();  // behind the closing: it is 64 system calls
   unblock_all_signals();
   for (const char* const path : start.paths) {
     tried("execve", [&] { return ::execve(path, start.argv, start.environment); });
