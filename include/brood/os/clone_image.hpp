@@ -4,7 +4,6 @@
 // says ENOSYS. Containers say EPERM.
 #pragma once
 
-#include <linux/close_range.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -32,12 +31,12 @@ struct CloneStart {
   int error = 0;  ///< why it did not start
 };
 
-/// The child: /dev/null as stdin, the sources in their places, every other descriptor but stdout and stderr closed by the exec.
+/// The child: /dev/null as stdin, the sources in their places, every other descriptor but stdout and stderr closed: at once, for
+/// until then no program that another thread of the host was writing can run (ETXTBSY); where that is refused, by the exec.
 /// Allocates nothing, writes no memory but its stack and `start`, and returns rather than to call what does not return: that
 /// would have a sanitizer clear a stack which is not this one.
 inline int run_clone(void* argument) noexcept {
   CloneStart& start = *static_cast<CloneStart*>(argument);
-  reset_dispositions();
   const auto failed = [&] {
     start.error = errno;
     return 1;
@@ -54,12 +53,13 @@ inline int run_clone(void* argument) noexcept {
     ++next;
   }
   const auto behind = static_cast<unsigned>(next);
-  if (retried("close_range", [&] { return ::syscall(SYS_close_range, behind, ~0U, CLOSE_RANGE_CLOEXEC); }) != 0) {
+  if (retried("close_range", [&] { return ::syscall(SYS_close_range, behind, ~0U, 0); }) != 0) {
     rlimit limit{};
     if (tried("getrlimit", [&] { return ::getrlimit(RLIMIT_NOFILE, &limit); }) != 0) return failed();
     const int end = limit.rlim_cur < DescriptorSet::capacity ? static_cast<int>(limit.rlim_cur) : int{DescriptorSet::capacity};
     for (int fd = next; fd < end; ++fd) tried("fcntl", [&] { return ::fcntl(fd, F_SETFD, FD_CLOEXEC); });
   }
+  reset_dispositions();  // behind the closing: it is 64 system calls
   unblock_all_signals();
   for (const char* const path : start.paths) {
     tried("execve", [&] { return ::execve(path, start.argv, start.environment); });
