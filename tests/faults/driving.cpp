@@ -97,7 +97,7 @@ TEST_CASE("the watch on a worker is refused, and its server is stopped: its end 
   board.plan({refuses("epoll_ctl", ENOMEM, 2, 2)});  // the first is the one on its result pipe
   auto running = pool.submit(&support::wait_for_gate, gate.path(), 5);
   REQUIRE(support::wait_until_running(pool, 1));
-  CHECK(board.hits() == 1);
+  CHECK(support::eventually([&] { return board.hits() == 1; }));  // its server may tell of it after it has begun
   const auto stats = pool.stats();
   REQUIRE(stats.workers.size() == 1);
   REQUIRE(::kill(stats.server_pid, SIGSTOP) == 0);

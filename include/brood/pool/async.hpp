@@ -32,28 +32,23 @@ template <class Policy, class F>
 auto async(F&& f, std::source_location where = std::source_location::current()) {
   return detail::async_at<Policy>(where, std::forward<F>(f));
 }
-/// The same with an argument.
 template <class Policy, class F, class A>
 auto async(F&& f, A&& a, std::source_location where = std::source_location::current()) {
   return detail::async_at<Policy>(where, std::forward<F>(f), std::forward<A>(a));
 }
-/// The same with two arguments.
 template <class Policy, class F, class A, class B>
 auto async(F&& f, A&& a, B&& b, std::source_location where = std::source_location::current()) {
   return detail::async_at<Policy>(where, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
 }
-/// The same with three arguments.
 template <class Policy, class F, class A, class B, class C>
 auto async(F&& f, A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
   return detail::async_at<Policy>(where, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
 }
-/// The same with four arguments.
 template <class Policy, class F, class A, class B, class C, class D>
 auto async(F&& f, A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
   return detail::async_at<Policy>(where, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),
                                   std::forward<D>(d));
 }
-/// The same with more.
 template <class Policy, class F, class A, class B, class C, class D, class E, class... More>
 auto async(F&& f, A&& a, B&& b, C&& c, D&& d, E&& e, More&&... more) {
   return detail::async_at<Policy>({}, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b), std::forward<C>(c),

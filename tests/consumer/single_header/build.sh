@@ -13,7 +13,7 @@ fail() {
   exit 1
 }
 head -n 1 "$work/brood.hpp" | grep -qx '// SPDX-License-Identifier: MIT' || fail 'brood.hpp does not begin with its licence'
-! grep -n 'include *[<"]brood' "$work/brood.hpp" || fail 'brood.hpp includes another header of brood'
+! grep -n 'include *[<"]brood/' "$work/brood.hpp" || fail 'brood.hpp includes another header of brood'
 
 # Both include brood.hpp: a function that lacks `inline` is a duplicate symbol.
 cp "$here/main.cpp" "$work"
