@@ -17,6 +17,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -334,6 +335,19 @@ TEST_CASE_TEMPLATE("results of map, of streams and of map_reduce have descriptor
       CHECK(each <= pool.submit(&count_descriptors).get() + 1);  // nothing stays open
     }
   }
+}
+
+TEST_CASE("an item's deadline does not run while the worker waits for the host to take what it has opened") {
+  const support::Leftovers audit;
+  brood::Pool<brood::SpawnPolicy> pool({.workers = 1, .helper_thread = false});
+  std::size_t made = 0;
+  for (const auto& each : pool.try_stream(&open_of_length, std::vector<std::size_t>(10), {.chunk_size = 5, .timeout = std::chrono::milliseconds(100)})) {
+    CHECK_MESSAGE(each.has_value(), (each ? "" : each.failure().message()));
+    ++made;
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));  // longer than the deadline
+  }
+  CHECK(made == 10);
+  CHECK(pool.stats().workers_died == 0);
 }
 
 TEST_CASE("what an item has opened goes with a worker that dies, and the others' is there") {

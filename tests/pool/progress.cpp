@@ -361,6 +361,14 @@ TEST_CASE("a stream that is left early tells nothing any more, also when its own
   CHECK(leaving.all.size() == 1);
   CHECK(alive.use_count() == 1);  // a progress line among what it holds has ended its line
 
+  const support::Gate gate;  // nobody opens it
+  unsigned calls = 0;
+  results.emplace(pool.stream(&support::wait_for_gate, std::vector(3, std::pair(gate.path(), 1)), {.progress = [&](const brood::Progress&) {
+    if (++calls == 2) results->cancel();  // while results are waited for
+  }}));
+  CHECK(results->begin() == results->end());
+  CHECK(calls == 2);
+
   auto stopped = pool.stream(&twice, std::views::iota(0), {.progress = [](const brood::Progress&) { throw std::logic_error("stop"); }});
   CHECK_THROWS_WITH_AS(static_cast<void>(stopped.begin() == stopped.end()), "stop", std::logic_error);
   CHECK(stopped.begin() == stopped.end());

@@ -3,7 +3,8 @@
 // A process that is stopped sees nothing, not even that its host has gone. The kernel wakes it: each server has the reading
 // end of a pipe into which nobody writes, and the host the other one. When that is closed, by the host's end, the kernel sends
 // the reader a signal (O_ASYNC, F_SETSIG in fcntl(2)). It is SIGCONT, which does nothing to a process that runs and lets one
-// that is stopped go on, to what it does when it sees its host gone.
+// that is stopped go on, to what it does when it sees its host gone. A process that the host has forked, and that has not
+// executed a program since, has the other end, too: while it lives the signal does not come.
 #pragma once
 
 #include <fcntl.h>

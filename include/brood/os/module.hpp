@@ -142,9 +142,10 @@ class ModuleTable {
 
   /// The program itself, which is never unloaded; null when it can't be seen. Takes no lock but for the first time.
   static const Entry& program() {
-    static const Entry kept = instance().find([](const Module& module) { return module.path.empty(); });
-    static const Entry program(Entry(), kept.get());  // copies of it count nothing
-    return program;
+    // never destroyed, as the table; copies of the second count nothing
+    static const Entry* const kept = new Entry(instance().find([](const Module& module) { return module.path.empty(); }));
+    static const Entry* const program = new Entry(Entry(), kept->get());
+    return *program;
   }
 
   /// Keeps other threads out, across a fork: in the child the table must not be locked by a thread that it lacks.

@@ -375,6 +375,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
     Pipe lifeline = Pipe::make();
     flush_output(!host_is_threaded);
     ModuleTable::instance().refresh();
+    ModuleTable::program();  // its first look-up is done: no thread holds its guard across the fork
     pid_t pid = 0;
     {
       const AllSignalsBlocked blocked;

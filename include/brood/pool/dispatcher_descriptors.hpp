@@ -51,6 +51,7 @@ inline void answer_post(Slot& slot, Task& task) {
     slot.passage_asks = 2;
     answer = StatusPage::post_refused + static_cast<std::uint32_t>(error.code().value());
   }
+  slot.answered = Slot::Clock::now();
   page.post.store(answer, std::memory_order_release);
   wake_waiter(page.post);
 }
@@ -87,6 +88,7 @@ inline void take_item_descriptors(Slot& slot, ResultBytes& item, const FrameHead
     item.received = std::move(*all);
   }
   StatusPage& page = slot.ends.status.page();
+  slot.answered = Slot::Clock::now();
   page.post.store(static_cast<std::uint32_t>(StatusPage::Post::taken), std::memory_order_release);
   wake_waiter(page.post);
 }

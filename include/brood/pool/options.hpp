@@ -175,8 +175,8 @@ struct StreamOptions {
   /// milliseconds::max(): as long as they like. Its destructor, or cancel(), waits meanwhile.
   std::chrono::milliseconds exit_grace{10};
   /// MapOptions::progress. Called by the thread that reads the stream: when the first result is asked for, then while one is
-  /// asked for or waited for, about ten times a second, and when all were handed out or the stream ends with a failure. Not when
-  /// it is left early. What it throws comes out of the iterator, and ends the stream.
+  /// asked for or waited for, about ten times a second, and when all were handed out or the stream ends with a failure of an
+  /// item. Not when it is left early, or the input throws. What it throws comes out of the iterator, and ends the stream.
   ProgressCallback progress = nullptr;
   /// MapOptions::where.
   std::source_location where = std::source_location::current();

@@ -87,6 +87,7 @@ class Slot {
   WorkerEnds ends;
   Fd passage;                  ///< the connection for the descriptors of the task that runs
   unsigned passage_asks = 0;   ///< how often it was asked for by that task, and answered
+  Clock::time_point answered{};  ///< when the worker, which waited, was last told where its descriptors go
   bool passage_due = false;    ///< it was asked for before the process was known
   OutputTail output;  ///< what the task that runs has printed
   std::deque<TaskPtr> assigned;
@@ -152,6 +153,7 @@ class Slot {
     was_spare = false;
     pid = 0;
     pidfd.reset();
+    answered = {};
     end_passage();
     ends = WorkerEnds{};
     output.clear();
@@ -276,7 +278,7 @@ class Slot {
     // before started_ns, which the worker writes before it counts the item
     const std::uint64_t items = page.items_started.load(std::memory_order_acquire) & ~StatusPage::halted_bit;
     const bool same_item = items <= start_.items || items > task.items;
-    if (start_.number == task.number && same_item) return start_.time;
+    if (start_.number == task.number && same_item) return std::max(start_.time, answered);
     const auto told = page.started_ns.load(std::memory_order_acquire);
     const auto now = Clock::now();
     const auto since_boot = std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count();
@@ -284,7 +286,7 @@ class Slot {
     if (told <= static_cast<std::uint64_t>(since_boot)) {  // else it lies
       start_.time = std::max(start_.time, Clock::time_point(std::chrono::nanoseconds(static_cast<std::int64_t>(told))));
     }
-    return start_.time;
+    return std::max(start_.time, answered);
   }
 
   /// Puts a frame behind those that are to be sent.

@@ -187,6 +187,7 @@ class StreamFeed {
       if (results().ready()) return give_credit();
       if (flight_.flying.empty()) break;
       if (progress_.due()) tell_progress();
+      if (ended_ && flight_.flying.empty()) break;  // its callback has ended it
       flight_.dispatcher->wait_any(flight_.tasks(), progress_.next(), workers);
     }
     credit_ = 0;
