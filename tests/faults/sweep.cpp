@@ -84,7 +84,7 @@ void sweep(ProcessRole role, Scenario which) {
               std::string(Policy::name).c_str(), which == Scenario::defaults ? "defaults" : "options",
               support::role_name(static_cast<unsigned>(role)), calls, runs, missed, survived, typed, broken);
   std::fflush(stdout);
-  const bool aimed_well = missed <= 1 || missed * 100 <= runs * 15;
+  const bool aimed_well = missed * 100 <= runs * 15 || (runs < 50 && missed * 4 <= runs);
   CHECK_MESSAGE(aimed_well, missed << " of " << runs << " runs never came to the call that was to be hit");
 }
 

@@ -372,7 +372,7 @@ TEST_CASE("a stream that is left early tells nothing any more, also when its own
   auto stopped = pool.stream(&twice, std::views::iota(0), {.progress = [](const brood::Progress&) { throw std::logic_error("stop"); }});
   CHECK_THROWS_WITH_AS(static_cast<void>(stopped.begin() == stopped.end()), "stop", std::logic_error);
   CHECK(stopped.begin() == stopped.end());
-  CHECK(pool.stats().running == 0);
+  CHECK(support::eventually([&] { return pool.stats().running == 0; }));  // what ran is killed
 }
 
 TEST_CASE("Pool::wait tells how many tasks are done") {
