@@ -76,7 +76,11 @@ std::exception_ptr read_standard(Reader& in, std::string_view said, Origin origi
   } else if constexpr (std::same_as<E, std::future_error>) {
     return remote_standard<E>(of, static_cast<std::future_errc>(in.value<std::error_code>().value()));
   } else if constexpr (std::same_as<E, std::regex_error>) {
-    return remote_standard<E>(of, static_cast<std::regex_constants::error_type>(in.number<int>()));
+    const int code = in.number<int>();
+    if (code < 0 || code > 15) {  // an enum with no type of its own below it holds no other number
+      throw SerializationError("bytes can't be decoded: a std::regex_constants::error_type holds " + std::to_string(code));
+    }
+    return remote_standard<E>(of, static_cast<std::regex_constants::error_type>(code));
   } else if constexpr (std::constructible_from<E, std::string>) {
     return remote_standard<E>(of, std::string(said));
   } else {
