@@ -16,12 +16,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -109,6 +109,13 @@ void check_nobody_writes(brood::Pool<Policy>& pool, Numbers& destination) {
 /// Whether so much of a destination has been written. A glance at what is another's at that moment, which is what is asked.
 __attribute__((no_sanitize("thread"))) bool written_up_to(std::span<double> destination, std::size_t at) {
   return static_cast<const volatile double*>(destination.data())[at] != untouched;
+}
+
+/// Whether this process's first thread is in futex(2).
+bool first_thread_waits() {
+  std::ifstream file("/proc/self/task/" + std::to_string(::getpid()) + "/syscall");
+  long number = -1;
+  return file >> number && number == SYS_futex;
 }
 
 /// From here on, in this process and all that it starts.
@@ -401,6 +408,8 @@ TEST_CASE_TEMPLATE("elements are read from a worker that is stopped meanwhile", 
     std::thread([page] {
       const auto offered = static_cast<std::uint32_t>(brood::detail::StatusPage::Transfer::offered);
       while (page->transfer.load() != offered) std::this_thread::yield();
+      // the word says "offered" before the offer is on its way; once the worker waits for the host, it is
+      while (page->transfer.load() == offered && !first_thread_waits()) std::this_thread::yield();
       ::kill(::getpid(), SIGSTOP);
     }).detach();
     return pattern<double>(4 * mib, 5);
