@@ -26,3 +26,17 @@
 #ifndef BROOD_FAULT_INJECTION
 #define BROOD_FAULT_INJECTION 0
 #endif
+
+/// Header-only, unless BROOD_SEPARATE_COMPILATION is defined for the whole program: then the bodies of what is no template are
+/// compiled once, in the one source that defines BROOD_SOURCE, too (cmake/source.cpp, the CMake target brood::compiled).
+#if defined(BROOD_SEPARATE_COMPILATION)
+#define BROOD_INLINE
+#else
+#define BROOD_INLINE inline
+#endif
+
+#if defined(BROOD_SEPARATE_COMPILATION) && !defined(BROOD_SOURCE)
+#define BROOD_BODIES 0
+#else
+#define BROOD_BODIES 1
+#endif

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include <brood/os/threads.hpp>
-#include <brood/policy/local_server.hpp>
+#include <brood/policy/launch.hpp>
 #include <brood/policy/worker_policy.hpp>
 
 namespace brood::inline v0_1 {

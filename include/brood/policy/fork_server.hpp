@@ -16,7 +16,7 @@
 
 #include <brood/os/inventory.hpp>
 #include <brood/os/threads.hpp>
-#include <brood/policy/local_server.hpp>
+#include <brood/policy/launch.hpp>
 #include <brood/policy/worker_policy.hpp>
 #include <brood/wire/code_pointer.hpp>
 #include <brood/worker/preload.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The host's end of a server on this machine, and the building blocks for policies: launch_by_fork and launch_by_exec
-// make a server, start_by_fork and start_by_exec (worker/server.hpp, worker/exec_worker.hpp) make its workers.
+// internal
+// The host's end of a server on this machine.
 //   launching ──hello──▶ preparing ──ready──▶ serving ──stop──▶ stopping ──▶ ended
 //        └──────────────────┴──────── end of process, mismatch, failed ───────▶ ended
 #pragma once
@@ -11,27 +11,24 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <brood/core/config.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/os/control_socket.hpp>
 #include <brood/os/process.hpp>
+#include <brood/policy/launch.hpp>
 #include <brood/policy/require_init.hpp>
 #include <brood/policy/worker_policy.hpp>
 #include <brood/wire/control.hpp>
 #include <brood/worker/entry.hpp>
-#include <brood/worker/exec_worker.hpp>
 #include <brood/worker/server.hpp>
 
-namespace brood::inline v0_1 {
+#if BROOD_BODIES
 
-using detail::Server;
-using detail::start_by_exec;
-using detail::start_by_fork;
-using detail::WorkerChannel;
-
-namespace detail {
+namespace brood::inline v0_1::detail {
 
 class LocalServer final : public WorkerSource {
  public:
@@ -312,34 +309,19 @@ class LocalServer final : public WorkerSource {
   Ended end_;
 };
 
-inline void require_depth() {
+BROOD_INLINE void require_depth() {
   if (process_depth < max_depth) return;
   throw LaunchError("pools are nested " + std::to_string(max_depth) + " deep: a pool in a task of a pool in a task ...", "nesting", 0);
 }
 
-/// The body of a server that was exec'ed for policy P.
-template <class P>
-void serve(Server& server, Reader& in) {
-  if constexpr (requires { P::prepare(server, in); }) P::prepare(server, in);
-  in.finish();
-  ServerLoop(server, &P::start_worker).run();
-}
-
-}  // namespace detail
-
-/// Starts the running image of this program as a server that serves policy P: `sent` arrives at P::prepare, `preloads` names
-/// what it will build. Copies no page table. Throws InitMissing when this program never called brood::init, and LaunchError.
-/// \snippet reference.cpp WorkerPolicy
-template <class P>
-std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const Writer& sent = {},
-                                             std::vector<std::string> preloads = {}) {
-  using namespace detail;
-  const std::string policy(P::name);
+BROOD_INLINE std::unique_ptr<WorkerSource> launch_server_by_exec(std::string_view name, ServerMain serve, const LaunchOptions& options,
+                                                                 const Writer& sent, std::vector<std::string> preloads) {
+  const std::string policy(name);
   require_init(policy);
   require_depth();
   try {
     Writer body;
-    write_code(body, reinterpret_cast<const void*>(&serve<P>));
+    write_code(body, reinterpret_cast<const void*>(serve));
     body.text(options.name);
     body.raw(sent.view().data(), sent.size());
     HandOverHeader header{.role = Role::server, .parent = ::getpid(), .identity = own_identity()};
@@ -361,12 +343,9 @@ std::unique_ptr<WorkerSource> launch_by_exec(const LaunchOptions& options, const
   }
 }
 
-/// Starts a copy of this process as a server that serves policy P: a snapshot of the host. Costs what fork(2) does.
-/// \snippet reference.cpp WorkerPolicy
-template <class P>
-std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool host_is_threaded) {
-  using namespace detail;
-  const std::string policy(P::name);
+BROOD_INLINE std::unique_ptr<WorkerSource> launch_server_by_fork(std::string_view name, StartWorker start_worker,
+                                                                 const LaunchOptions& options, bool host_is_threaded) {
+  const std::string policy(name);
   require_depth();
   try {
     const pid_t host = ::getpid();
@@ -386,7 +365,7 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
         if (!options.surroundings.enter()) ::_exit(exit_code_of_broken_worker);
         host_end.close();
         become_server({std::move(server_end), std::move(lifeline.read), std::move(own_pidfd), host, process_depth, {}, {},
-                       options.snapshot}, &P::start_worker, host_is_threaded, options.name);
+                       options.snapshot}, start_worker, host_is_threaded, options.name);
       }
     }
     return std::make_unique<LocalServer>(pid, std::move(host_end), std::move(lifeline.write), policy,
@@ -397,4 +376,6 @@ std::unique_ptr<WorkerSource> launch_by_fork(const LaunchOptions& options, bool 
   }
 }
 
-}  // namespace brood
+}  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string_view>
 
-#include <brood/policy/local_server.hpp>
+#include <brood/policy/launch.hpp>
 #include <brood/policy/worker_policy.hpp>
 
 namespace brood::inline v0_1 {

@@ -3,13 +3,16 @@
 // Dispatcher: tasks that run for too long, and tasks that their worker does not start.
 #pragma once
 
+#include <brood/core/config.hpp>
 #include <brood/pool/dispatcher.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
 /// Sees to it that the first task is looked at when its deadline has come. One that has not started can't be late before
 /// its whole time has passed from now.
-inline void Dispatcher::watch_deadline(Slot& slot) {
+BROOD_INLINE void Dispatcher::watch_deadline(Slot& slot) {
   if (slot.assigned.empty() || slot.assigned.front()->timeout.count() == 0) return;
   const Task& task = *slot.assigned.front();
   const Clock::time_point due = (slot.has_started(task) ? slot.start_of(task) : Clock::now()) + task.timeout;
@@ -18,7 +21,7 @@ inline void Dispatcher::watch_deadline(Slot& slot) {
 
 /// Kills the worker if the task, or the item, that it runs has passed its deadline. What is behind it is taken back, and
 /// a chunk is halted, before that is decided: the kill can't hit anything else.
-inline void Dispatcher::check_deadline(Slot& slot) {
+BROOD_INLINE void Dispatcher::check_deadline(Slot& slot) {
   set_timer(slot, &Slot::task_check, Clock::time_point::max());
   if (slot.has_output() && !slot.watching_out) flush(slot);
   if (slot.state() != SlotState::starting && slot.state() != SlotState::ready) return;
@@ -47,7 +50,7 @@ inline void Dispatcher::check_deadline(Slot& slot) {
 
 /// Looks, once in a while, for tasks that wait for a worker that does not take them: it is stopped, or a task has left it
 /// in a state in which it takes none. They run elsewhere, and it is replaced. A call that is still being sent is no such.
-inline void Dispatcher::patrol() {
+BROOD_INLINE void Dispatcher::patrol() {
   for (std::size_t at = 0; at < slots_.size(); ++at) {
     Slot& slot = *slots_[at];
     if (slot.state() != SlotState::ready || slot.assigned.empty() || slot.has_started(*slot.assigned.front())) {
@@ -67,3 +70,5 @@ inline void Dispatcher::patrol() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -6,16 +6,19 @@
 
 #include <utility>
 
+#include <brood/core/config.hpp>
 #include <brood/os/descriptor_socket.hpp>
 #include <brood/os/foreign_memory.hpp>
 #include <brood/pool/slot.hpp>
 #include <brood/pool/task.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
 /// The worker has asked. Its descriptor is taken where it may be looked into, which lets nobody else in; else it is asked for a
 /// name, and says the secret of that first.
-inline StatusPage::Post connect_passage(Slot& slot) {
+BROOD_INLINE StatusPage::Post connect_passage(Slot& slot) {
   const StatusPage& page = slot.ends.status.page();
   if (slot.passage_asks == 2) {
     slot.passage = SocketName(page.post_name.load(std::memory_order_relaxed)).connect();
@@ -31,7 +34,7 @@ inline StatusPage::Post connect_passage(Slot& slot) {
   return StatusPage::Post::name_wanted;
 }
 
-inline void answer_post(Slot& slot, Task& task) {
+BROOD_INLINE void answer_post(Slot& slot, Task& task) {
   slot.passage_due = !slot.announced;
   if (slot.passage_due) return;  // its server is about to say which process it is
   StatusPage& page = slot.ends.status.page();
@@ -58,7 +61,7 @@ inline void answer_post(Slot& slot, Task& task) {
 
 /// What a worker has sent through its connection: nothing, and an errno, where this process has no numbers for it. Then the
 /// connection has parts of it still, and ends: what the worker would send next can't be told from these.
-inline std::optional<std::vector<Fd>> receive_passed(Slot& slot, int& error) {
+BROOD_INLINE std::optional<std::vector<Fd>> receive_passed(Slot& slot, int& error) {
   if (!slot.passage) return std::nullopt;
   try {
     return receive_descriptors(slot.passage.get(), 0);
@@ -70,7 +73,7 @@ inline std::optional<std::vector<Fd>> receive_passed(Slot& slot, int& error) {
 }
 
 /// The descriptors of a result that has come. Throws ProtocolError when they are not those that the worker says it has sent.
-inline void take_descriptors(Slot& slot, Task& task, const FrameHeader& header) {
+BROOD_INLINE void take_descriptors(Slot& slot, Task& task, const FrameHeader& header) {
   if (header.first == 0 || (task.pull_refused && (header.first == task.received.size() || task.received_error != 0))) return;
   std::optional<std::vector<Fd>> all;
   if (task.received.empty()) all = receive_passed(slot, task.received_error);
@@ -80,7 +83,7 @@ inline void take_descriptors(Slot& slot, Task& task, const FrameHeader& header) 
 }
 
 /// The same for results of items: where they have any it is one item's, and its worker waits until it knows that they are here.
-inline void take_item_descriptors(Slot& slot, ResultBytes& item, const FrameHeader& header) {
+BROOD_INLINE void take_item_descriptors(Slot& slot, ResultBytes& item, const FrameHeader& header) {
   if ((header.flags & FrameHeader::attached) == 0) return;
   auto all = receive_passed(slot, item.received_error);
   if (item.received_error == 0) {
@@ -94,3 +97,5 @@ inline void take_item_descriptors(Slot& slot, ResultBytes& item, const FrameHead
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <array>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/os/signals.hpp>
 #include <brood/pool/dispatcher.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
-inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
+BROOD_INLINE Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
     : options_(std::move(options)),
       policy_(std::move(policy)),
       target_(options_.workers != 0 ? options_.workers : usable_cpus()),
@@ -24,13 +27,13 @@ inline Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
   if (!options_.helper_thread) poller_.add(alarm_.emplace().fd(), EPOLLIN, tag(Tag::alarm, 0));
 }
 
-inline Dispatcher::~Dispatcher() {
+BROOD_INLINE Dispatcher::~Dispatcher() {
   for (std::thread& helper : helpers_) {
     if (helper.joinable()) helper.detach();  // only a helper itself can get here with it
   }
 }
 
-inline void Dispatcher::check_process(const char* call) const {
+BROOD_INLINE void Dispatcher::check_process(const char* call) const {
   if (in_own_process()) return;
   throw WrongProcess(std::string(call) + " was called in process " + std::to_string(::getpid()) +
                      ", but the pool belongs to process " + std::to_string(pid_) +
@@ -39,48 +42,16 @@ inline void Dispatcher::check_process(const char* call) const {
 
 // ---- waiting -------------------------------------------------------------------------------------------------------
 
-template <class Done>
-bool Dispatcher::drive_until(Lock& lock, Done done, Clock::time_point deadline) {
-  bool in_time = true;
-  while (!done()) {
-    if (deadline != Clock::time_point::max() && Clock::now() >= deadline) {
-      in_time = false;
-      break;
-    }
-    if (!driving_) {
-      try {
-        const DriverSeat seat(driving_, followers_, followers_cv_);
-        turn(lock, deadline);
-      } catch (...) {
-        hand_over();
-        throw;
-      }
-    } else {
-      if (helper_drives_) bell_.ring();
-      ++followers_;
-      if (deadline == Clock::time_point::max()) {
-        followers_cv_.wait(lock);
-      } else {
-        followers_cv_.wait_until(lock, deadline);
-      }
-      --followers_;
-    }
-    run_callbacks(lock);
-  }
-  hand_over();
-  return in_time;
-}
-
 /// Whether somebody has to drive although nobody may be waiting: for tasks, for workers that are to be killed, for copies
 /// of the host that are to end, for spare workers that are to be started, for those that leave
 /// and may hang in their stop hook, and for those that were idle for too long.
-inline bool Dispatcher::work_left() const noexcept {
+BROOD_INLINE bool Dispatcher::work_left() const noexcept {
   return outstanding_ != 0 || kills_due_ != 0 || (released_snapshots_ != 0 && !shut_down_) || spares_missing() ||
          (leaving_ != 0 && leavers_watched_ && !shut_down_) || leave_due();
 }
 
 /// Whoever leaves the driver's place sees to it that somebody takes it while there is work.
-inline void Dispatcher::hand_over() {
+BROOD_INLINE void Dispatcher::hand_over() {
   if (driving_) return;
   if (!work_left()) {
     if (alarm_) return arm();
@@ -94,7 +65,7 @@ inline void Dispatcher::hand_over() {
   }
 }
 
-inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
+BROOD_INLINE void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
   ++turns_;
   const std::size_t before = outstanding_;
   supervise();
@@ -125,7 +96,7 @@ inline void Dispatcher::turn(Lock& lock, Clock::time_point deadline) {
   bury(lock);
 }
 
-inline void Dispatcher::handle(const Poller::Event& event) {
+BROOD_INLINE void Dispatcher::handle(const Poller::Event& event) {
   const std::uint64_t data = event.data.u64;
   const auto kind = static_cast<Tag>(data >> 56);
   const auto index = static_cast<std::uint32_t>(data & 0xffffff);
@@ -148,7 +119,7 @@ inline void Dispatcher::handle(const Poller::Event& event) {
   }
 }
 
-inline void Dispatcher::run_callbacks(Lock& lock) {
+BROOD_INLINE void Dispatcher::run_callbacks(Lock& lock) {
   if (insight_.pending()) deliver(lock);
   while (!callbacks_.empty()) {
     if (!policy_.runs_inline) hand_over();  // nothing waits for them to return
@@ -165,14 +136,14 @@ inline void Dispatcher::run_callbacks(Lock& lock) {
   }
 }
 
-inline bool Dispatcher::wait(const Task& task, Clock::time_point deadline) {
+BROOD_INLINE bool Dispatcher::wait(const Task& task, Clock::time_point deadline) {
   if (task.resolved.load(std::memory_order_acquire)) return true;
   check_process("wait");
   Lock lock(mutex_);
   return drive_until(lock, [&] { return task.resolved.load(std::memory_order_relaxed); }, deadline);
 }
 
-inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline, std::optional<unsigned> workers) {
+BROOD_INLINE void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_point deadline, std::optional<unsigned> workers) {
   Lock lock(mutex_);
   drive_until(
       lock,
@@ -183,11 +154,11 @@ inline void Dispatcher::wait_any(std::span<const TaskPtr> tasks, Clock::time_poi
       deadline);
 }
 
-inline void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()> callback) {
+BROOD_INLINE void Dispatcher::when_resolved(const TaskPtr& task, std::function<void()> callback) {
   if (!watch(task, callback)) callback();
 }
 
-inline bool Dispatcher::watch(const TaskPtr& task, std::function<void()> callback) {
+BROOD_INLINE bool Dispatcher::watch(const TaskPtr& task, std::function<void()> callback) {
   const Lock lock(mutex_);
   if (task->state == Task::State::resolved) return false;
   task->callbacks.push_back(std::move(callback));
@@ -196,12 +167,12 @@ inline bool Dispatcher::watch(const TaskPtr& task, std::function<void()> callbac
 
 // ---- the helper threads --------------------------------------------------------------------------------------------
 
-inline bool Dispatcher::on_helper() const noexcept {
+BROOD_INLINE bool Dispatcher::on_helper() const noexcept {
   return any_of(helpers_, [](const std::thread& each) { return each.get_id() == std::this_thread::get_id(); });
 }
 
 /// Sees to a helper that runs no callbacks. False when there is no thread to be had: whoever waits drives.
-inline bool Dispatcher::ensure_helper() {
+BROOD_INLINE bool Dispatcher::ensure_helper() {
   if (alarm_) {
     arm();
     return false;
@@ -228,14 +199,14 @@ inline bool Dispatcher::ensure_helper() {
 }
 
 /// One helper runs callbacks, one at a time; the other is to drive meanwhile.
-inline void Dispatcher::help_callbacks(Lock& lock) {
+BROOD_INLINE void Dispatcher::help_callbacks(Lock& lock) {
   if (helper_calls_) return;
   helper_calls_ = true;
   run_callbacks(lock);
   helper_calls_ = false;
 }
 
-inline void Dispatcher::help() {
+BROOD_INLINE void Dispatcher::help() {
   constexpr auto patience = std::chrono::microseconds(100);  // for a caller that is about to wait itself
   constexpr auto linger = std::chrono::milliseconds(50);     // awake after the last work, so that submit need not wake us
   constexpr auto nap = std::chrono::milliseconds(1);
@@ -298,7 +269,7 @@ inline void Dispatcher::help() {
 
 // ---- ending --------------------------------------------------------------------------------------------------------
 
-inline void Dispatcher::shut_down() {
+BROOD_INLINE void Dispatcher::shut_down() {
   Lock lock(mutex_);
   closing_ = Closing::destroyed;
   if (ended_) return;
@@ -361,14 +332,14 @@ inline void Dispatcher::shut_down() {
   insight_.close();
 }
 
-inline void Dispatcher::give_up() noexcept {
+BROOD_INLINE void Dispatcher::give_up() noexcept {
   const Lock lock(mutex_);
   helper_quits_ = true;
   helper_cv_.notify_all();
   bell_.ring();
 }
 
-inline void Dispatcher::shut_down_when_idle() {
+BROOD_INLINE void Dispatcher::shut_down_when_idle() {
   const Lock lock(mutex_);
   closing_ = Closing::destroyed;
   leave_when_idle_ = true;
@@ -377,3 +348,5 @@ inline void Dispatcher::shut_down_when_idle() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -9,11 +9,14 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/pool/dispatcher.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
-inline void Dispatcher::retire(Slot& slot) {
+BROOD_INLINE void Dispatcher::retire(Slot& slot) {
   slot.move_to(SlotState::retiring);
   slot.told_to_leave = true;
   set_timer(slot, &Slot::deadline, time_after(options_.stop_grace));
@@ -26,7 +29,7 @@ inline void Dispatcher::retire(Slot& slot) {
 
 /// Lets a worker go that has run its share of tasks, or is not needed any more. Its place is free at once: the next one starts
 /// while it leaves.
-inline void Dispatcher::recycle(Slot& slot) {
+BROOD_INLINE void Dispatcher::recycle(Slot& slot) {
   if (used_up(slot)) {
     ++insight_.workers_recycled;
     if (insight_.logs()) {
@@ -40,14 +43,14 @@ inline void Dispatcher::recycle(Slot& slot) {
 }
 
 /// The worker is on its way out: its seat is another's from now on.
-inline void Dispatcher::free_place(Slot& slot) {
+BROOD_INLINE void Dispatcher::free_place(Slot& slot) {
   if (slot.seat == Seat::none) return;
   leave_seat(slot);
   ++leaving_;
 }
 
 /// Kills a worker. What becomes of its task is decided when it has ended.
-inline void Dispatcher::doom(Slot& slot, Doom why) {
+BROOD_INLINE void Dispatcher::doom(Slot& slot, Doom why) {
   slot.move_to(SlotState::doomed);
   slot.doom = why;
   const bool outcome_known = why == Doom::cancelled || why == Doom::timed_out;
@@ -57,19 +60,19 @@ inline void Dispatcher::doom(Slot& slot, Doom why) {
 }
 
 /// Precondition: it has a pidfd. The server kills the group too when it reaps the worker; but the server may be gone.
-inline bool Dispatcher::signal_kill(const Slot& slot) const noexcept {
+BROOD_INLINE bool Dispatcher::signal_kill(const Slot& slot) const noexcept {
   if (options_.kill_tree) signal_group_of_pidfd(slot.pidfd.get(), SIGKILL);
   return signal_pidfd(slot.pidfd.get(), SIGKILL);
 }
 
-inline void Dispatcher::kill_process(Slot& slot) {
+BROOD_INLINE void Dispatcher::kill_process(Slot& slot) {
   if (!slot.announced) return;  // as soon as it is
   if (slot.pidfd && signal_kill(slot)) return;
   if (Source* const source = find_source(slot.source)) source->impl->kill(slot.ticket());
 }
 
 /// The process of a worker has ended. Its server tells how, if it lives.
-inline void Dispatcher::end_seen(Slot& slot) {
+BROOD_INLINE void Dispatcher::end_seen(Slot& slot) {
   if (slot.gone) return;
   slot.gone = true;
   poller_.remove(slot.pidfd.get());
@@ -85,14 +88,14 @@ inline void Dispatcher::end_seen(Slot& slot) {
 }
 
 /// How a worker ended of which no server can tell any more.
-inline ExitStatus Dispatcher::seen_status(const Slot& slot) noexcept {
+BROOD_INLINE ExitStatus Dispatcher::seen_status(const Slot& slot) noexcept {
   if (!slot.pidfd) return {};
   const ExitStatus status = reap_adopted(slot.pidfd.get());
   return status.known() ? status : status_from_pidfd(slot.pidfd.get());
 }
 
 /// A time has passed: of a start, of leaving, or of ending after a kill.
-inline void Dispatcher::overdue(Slot& slot) {
+BROOD_INLINE void Dispatcher::overdue(Slot& slot) {
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   switch (slot.state()) {
     case SlotState::starting: {
@@ -124,7 +127,7 @@ inline void Dispatcher::overdue(Slot& slot) {
 }
 
 /// A worker that should have ended has not, or its server has not said so.
-inline void Dispatcher::end_overdue(Slot& slot) {
+BROOD_INLINE void Dispatcher::end_overdue(Slot& slot) {
   if (slot.gone) return worker_ended(slot, seen_status(slot), 0);
   if (slot.pidfd && has_ended(slot.pidfd.get())) return end_seen(slot);  // the watch on it was refused
   const bool outcome_known = slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
@@ -144,7 +147,7 @@ inline void Dispatcher::end_overdue(Slot& slot) {
 
 /// Gives up on a worker that does not end although it was killed: its tasks are resolved as those of a dead one, and its
 /// place is free. The worker itself is waited for.
-inline void Dispatcher::abandon(Slot& slot) {
+BROOD_INLINE void Dispatcher::abandon(Slot& slot) {
   if (std::exchange(slot.abandoned, true)) return;
   settle(slot, {}, 0);
   slot.receiving = false;
@@ -153,7 +156,7 @@ inline void Dispatcher::abandon(Slot& slot) {
 }
 
 /// Forgets a worker.
-inline void Dispatcher::release_slot(Slot& slot) {
+BROOD_INLINE void Dispatcher::release_slot(Slot& slot) {
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
   set_timer(slot, &Slot::deadline, Clock::time_point::max());
   set_timer(slot, &Slot::task_check, Clock::time_point::max());
@@ -174,7 +177,7 @@ inline void Dispatcher::release_slot(Slot& slot) {
 }
 
 /// The user's code that a worker runs, or ran when it ended, on its way up; empty when none.
-inline std::string Dispatcher::hook_that_runs(const Slot& slot) {
+BROOD_INLINE std::string Dispatcher::hook_that_runs(const Slot& slot) {
   if (slot.greeted || !slot.ends.status) return {};
   const std::uint64_t step = slot.ends.status.page().start_step.load(std::memory_order_relaxed);
   if (step == StatusPage::in_start_hook) return "PoolOptions::on_worker_start";
@@ -185,7 +188,7 @@ inline std::string Dispatcher::hook_that_runs(const Slot& slot) {
 }
 
 /// Resolves the tasks of a worker that has ended, or puts them back. Returns whether one of them had started.
-inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib) {
+BROOD_INLINE bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib) {
   drain(slot, true);
   bool had_started = false;
   const std::deque<TaskPtr> left = slot.assigned;
@@ -207,7 +210,7 @@ inline bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib)
   return had_started;
 }
 
-inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
+BROOD_INLINE void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
   const std::string ran = insight_.logs() || insight_.trace() != nullptr ? doing(slot) : std::string();
   const bool started = settle(slot, status, peak_rss_kib);
   const bool told_to = slot.told_to_leave || slot.parted;
@@ -237,3 +240,5 @@ inline void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rs
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

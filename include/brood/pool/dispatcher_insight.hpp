@@ -5,18 +5,21 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/pool/dispatcher.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
-inline TaskProgress Dispatcher::progress_of(Task& task) {
+BROOD_INLINE TaskProgress Dispatcher::progress_of(Task& task) {
   const Lock lock(mutex_);
   if (task.state == Task::State::assigned) slots_[task.slot]->look_at_progress(task);
   return task.progress;
 }
 
 /// Items that their worker has finished count before it has sent them: its log has their results, whatever becomes of it.
-inline void Dispatcher::add_progress(std::span<const TaskPtr> chunks, Progress& progress) {
+BROOD_INLINE void Dispatcher::add_progress(std::span<const TaskPtr> chunks, Progress& progress) {
   const Lock lock(mutex_);
   for (const TaskPtr& task : chunks) {
     std::uint64_t done = task->items_done;
@@ -30,7 +33,7 @@ inline void Dispatcher::add_progress(std::span<const TaskPtr> chunks, Progress& 
   }
 }
 
-inline void Dispatcher::wait_all(const ProgressCallback& progress) {
+BROOD_INLINE void Dispatcher::wait_all(const ProgressCallback& progress) {
   Lock lock(mutex_);
   ProgressTicker ticker(progress);
   const std::uint64_t before = done_ + failed_;
@@ -59,7 +62,7 @@ inline void Dispatcher::wait_all(const ProgressCallback& progress) {
 // ---- stats -----------------------------------------------------------------------------------------------------------
 
 /// What of its life a worker has spent on tasks, the one that runs among them.
-inline std::chrono::nanoseconds Dispatcher::busy_time(Slot& slot, Clock::time_point now) {
+BROOD_INLINE std::chrono::nanoseconds Dispatcher::busy_time(Slot& slot, Clock::time_point now) {
   std::chrono::nanoseconds busy = slot.busy_time(now);
   if (!slot.assigned.empty() && slot.has_started(*slot.assigned.front())) {
     busy += std::max(now - slot.start_of(*slot.assigned.front()), Clock::duration(0));
@@ -70,7 +73,7 @@ inline std::chrono::nanoseconds Dispatcher::busy_time(Slot& slot, Clock::time_po
 // ---- log and trace ---------------------------------------------------------------------------------------------------
 
 /// Gives away what was noted, without the lock.
-inline void Dispatcher::deliver(Lock& lock) {
+BROOD_INLINE void Dispatcher::deliver(Lock& lock) {
   while (insight_.pending()) {
     if (insight_.has_events() && !policy_.runs_inline) hand_over();  // nothing waits for the hook to return
     Insight::Batch batch = insight_.take();
@@ -81,19 +84,19 @@ inline void Dispatcher::deliver(Lock& lock) {
   }
 }
 
-inline std::string Dispatcher::who(const Slot& slot) {
+BROOD_INLINE std::string Dispatcher::who(const Slot& slot) {
   const std::string kind = slot.snapshot ? "closure worker " : slot.seat == Seat::spare ? "spare worker " : "worker ";
   return kind + std::to_string(slot.place) + (slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "");
 }
 
 /// The task that a worker runs, in words; empty when it runs none.
-inline std::string Dispatcher::doing(const Slot& slot) {
+BROOD_INLINE std::string Dispatcher::doing(const Slot& slot) {
   if (slot.assigned.empty() || !slot.has_started(*slot.assigned.front())) return {};
   return slot.assigned.front()->text();
 }
 
 /// The worker's row in the trace.
-inline std::uint32_t Dispatcher::row_of(const Slot& slot) {
+BROOD_INLINE std::uint32_t Dispatcher::row_of(const Slot& slot) {
   constexpr std::uint32_t apart = 1'000'000;  // there are no more places
   const bool spare = slot.seat == Seat::spare;
   const std::uint32_t row = (slot.snapshot ? apart : spare ? 2 * apart : 0) + slot.place + 1;
@@ -102,7 +105,7 @@ inline std::uint32_t Dispatcher::row_of(const Slot& slot) {
   return row;
 }
 
-inline void Dispatcher::note_up(const Slot& slot) noexcept try {
+BROOD_INLINE void Dispatcher::note_up(const Slot& slot) noexcept try {
   const auto now = Clock::now();
   if (insight_.logs()) {
     const auto us = std::chrono::duration_cast<std::chrono::microseconds>(slot.life(now)).count();
@@ -116,7 +119,7 @@ inline void Dispatcher::note_up(const Slot& slot) noexcept try {
 }
 
 /// `ran`: the task that it ran.
-inline void Dispatcher::note_end(const Slot& slot, ExitStatus status, bool told_to, const std::string& ran) noexcept try {
+BROOD_INLINE void Dispatcher::note_end(const Slot& slot, ExitStatus status, bool told_to, const std::string& ran) noexcept try {
   if (!insight_.logs() && insight_.trace() == nullptr) return;
   const auto why = [&]() -> std::string {
     switch (slot.doom) {
@@ -145,13 +148,13 @@ inline void Dispatcher::note_end(const Slot& slot, ExitStatus status, bool told_
 } catch (const std::exception&) {
 }
 
-inline void Dispatcher::note_server(LogLevel level, const char* event, const std::string& text) noexcept try {
+BROOD_INLINE void Dispatcher::note_server(LogLevel level, const char* event, const std::string& text) noexcept try {
   insight_.log(level, text);
   if (Trace* const trace = insight_.trace()) trace->instant(0, event, "server", Clock::now(), TraceArgs().add("what", text));
 } catch (const std::exception&) {
 }
 
-inline const char* name_of(FailureKind kind) noexcept {
+BROOD_INLINE const char* name_of(FailureKind kind) noexcept {
   switch (kind) {
     case FailureKind::exception: return "exception";
     case FailureKind::worker_died: return "worker died";
@@ -169,7 +172,7 @@ inline const char* name_of(FailureKind kind) noexcept {
 }
 
 /// A task is about to be resolved, or to be run again. `slot`: where it was assigned; null when it was not.
-inline void Dispatcher::note_task(const Task& task, const std::optional<Failure>& failure, const Slot* slot) noexcept try {
+BROOD_INLINE void Dispatcher::note_task(const Task& task, const std::optional<Failure>& failure, const Slot* slot) noexcept try {
   Trace& trace = *insight_.trace();
   const auto now = Clock::now();
   const std::string& name = trace.name_of(task.name);
@@ -202,3 +205,5 @@ inline void Dispatcher::note_task(const Task& task, const std::optional<Failure>
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -6,12 +6,15 @@
 #include <span>
 #include <string>
 
+#include <brood/core/config.hpp>
 #include <brood/pool/dispatcher.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
 /// Reads what a worker has printed. A read that is refused is tried once more; then what comes is lost, and the output says so.
-inline void Dispatcher::read_output(Slot& slot) {
+BROOD_INLINE void Dispatcher::read_output(Slot& slot) {
   if (!slot.ends.output) return;
   for (const bool last : {false, true}) {
     try {
@@ -28,17 +31,19 @@ inline void Dispatcher::read_output(Slot& slot) {
 
 /// The same between tasks or in one. What comes between two tasks is nobody's; what comes before the first one is the start
 /// hook's.
-inline void Dispatcher::hear_output(Slot& slot) {
+BROOD_INLINE void Dispatcher::hear_output(Slot& slot) {
   read_output(slot);
   if (slot.greeted && slot.assigned.empty()) slot.output.clear();
 }
 
 /// The task has come to its end: what it has printed is in the pipe by now, for a worker flushes before it answers, and gets
 /// its next task after that.
-inline void Dispatcher::take_output(Slot& slot, Task& task) {
+BROOD_INLINE void Dispatcher::take_output(Slot& slot, Task& task) {
   if (!slot.ends.output) return;
   read_output(slot);
   task.output = slot.output.take();
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

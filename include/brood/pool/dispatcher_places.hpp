@@ -9,13 +9,16 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/pool/check_options.hpp>
 #include <brood/pool/dispatcher.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
-inline void Dispatcher::resize(unsigned workers) {
+BROOD_INLINE void Dispatcher::resize(unsigned workers) {
   check_workers("Pool::resize", workers);
   Lock lock(mutex_);
   target_ = workers != 0 ? workers : usable_cpus();
@@ -33,7 +36,7 @@ inline void Dispatcher::resize(unsigned workers) {
   run_callbacks(lock);
 }
 
-inline void Dispatcher::settle_places() {
+BROOD_INLINE void Dispatcher::settle_places() {
   const std::size_t most = target_;
   for (Places& places : places_) {
     std::vector<Slot*>& slots = places.slots;
@@ -45,7 +48,7 @@ inline void Dispatcher::settle_places() {
 }
 
 /// The place of this worker is no more.
-inline void Dispatcher::clear_place(Places& places, Slot& slot) {
+BROOD_INLINE void Dispatcher::clear_place(Places& places, Slot& slot) {
   if (slot.state() == SlotState::starting) {  // its start hook was told its number
     revoke_unstarted(slot, 0);
     slot.surplus = true;
@@ -75,7 +78,7 @@ inline void Dispatcher::clear_place(Places& places, Slot& slot) {
 // ---- idle workers ----------------------------------------------------------------------------------------------------
 
 /// The worker has nothing to do from now on. Its timer is left alone as long as there is one: tasks come and go quickly.
-inline void Dispatcher::note_idle(Slot& slot) {
+BROOD_INLINE void Dispatcher::note_idle(Slot& slot) {
   slot.idle_since = Clock::now();
   if (slot.idle_until != Clock::time_point::max()) return;
   set_timer(slot, &Slot::idle_until, time_after(options_.idle_timeout));
@@ -85,7 +88,7 @@ inline void Dispatcher::note_idle(Slot& slot) {
 }
 
 /// The timer of an idle worker: it leaves if it was idle all the time.
-inline void Dispatcher::check_idle(Slot& slot) {
+BROOD_INLINE void Dispatcher::check_idle(Slot& slot) {
   set_timer(slot, &Slot::idle_until, Clock::time_point::max());
   if (!slot.idle()) return;  // it is noted again when it is
   const Clock::time_point due = slot.idle_since + options_.idle_timeout;
@@ -93,14 +96,16 @@ inline void Dispatcher::check_idle(Slot& slot) {
   recycle(slot);
 }
 
-inline void Dispatcher::find_next_leave() noexcept {
+BROOD_INLINE void Dispatcher::find_next_leave() noexcept {
   next_leave_ = Clock::time_point::max();
   for (const auto& slot : slots_) next_leave_ = std::min(next_leave_, slot->idle_until);
 }
 
 /// Whether a worker has been idle for so long, most likely, that it is to leave.
-inline bool Dispatcher::leave_due() const noexcept {
+BROOD_INLINE bool Dispatcher::leave_due() const noexcept {
   return next_leave_ != Clock::time_point::max() && !shut_down_ && next_leave_ <= Clock::now();
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

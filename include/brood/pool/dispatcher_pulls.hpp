@@ -8,13 +8,16 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/wire/block_list.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
 /// The worker has said where its result lies. Throws when that can't be.
-inline void Dispatcher::begin_pull(Slot& slot, Task& task, const Frame& frame) {
+BROOD_INLINE void Dispatcher::begin_pull(Slot& slot, Task& task, const Frame& frame) {
   Reader in(frame.payload.view());
   LargeMessage message;
   message.blocks = read_blocks(in);
@@ -37,13 +40,13 @@ inline void Dispatcher::begin_pull(Slot& slot, Task& task, const Frame& frame) {
 }
 
 /// The slot whose first task is that whose result is read; null when that has been given up.
-inline Slot* Dispatcher::slot_of(const Pull& pull) {
+BROOD_INLINE Slot* Dispatcher::slot_of(const Pull& pull) {
   Slot* const slot = find_slot(pull.slot(), pull.generation() & 0xffffffff);
   return slot != nullptr && !slot->assigned.empty() && slot->assigned.front()->pull.get() == &pull ? slot : nullptr;
 }
 
 /// What is to be read in this turn: the oldest, and no more of them than leave it short, however many workers there are.
-inline std::vector<PullStep> Dispatcher::due_pulls() {
+BROOD_INLINE std::vector<PullStep> Dispatcher::due_pulls() {
   std::vector<PullStep> due;
   if (pulls_.empty()) return due;
   constexpr std::size_t most = 8;
@@ -63,7 +66,7 @@ inline std::vector<PullStep> Dispatcher::due_pulls() {
   return due;
 }
 
-inline void Dispatcher::answer_pull(const Slot& slot, StatusPage::Transfer answer) noexcept {
+BROOD_INLINE void Dispatcher::answer_pull(const Slot& slot, StatusPage::Transfer answer) noexcept {
   std::atomic<std::uint32_t>& word = slot.ends.status.page().transfer;
   word.store(static_cast<std::uint32_t>(answer), std::memory_order_release);
   wake_waiter(word);
@@ -71,13 +74,13 @@ inline void Dispatcher::answer_pull(const Slot& slot, StatusPage::Transfer answe
 
 /// The task's result is not to be read, or not to its end. From when this returns, nobody writes into memory of the caller's. It
 /// waits for the piece that is being read; whoever gives a task up kills its worker before, so that this ends.
-inline void drop_pull(Task& task) noexcept {
+BROOD_INLINE void drop_pull(Task& task) noexcept {
   if (task.pull && task.landing) task.pull->abort();
   task.pull.reset();
 }
 
 /// The worker is to use the pipe.
-inline void Dispatcher::refuse_pull(Slot& slot) {
+BROOD_INLINE void Dispatcher::refuse_pull(Slot& slot) {
   Task& task = *slot.assigned.front();
   drop_pull(task);
   task.pull_refused = true;
@@ -85,7 +88,7 @@ inline void Dispatcher::refuse_pull(Slot& slot) {
 }
 
 /// A piece was read.
-inline void Dispatcher::settle_pull(const std::shared_ptr<Pull>& pull) {
+BROOD_INLINE void Dispatcher::settle_pull(const std::shared_ptr<Pull>& pull) {
   if (pull->state() == Pull::State::going) return;
   std::erase(pulls_, pull);
   Slot* const slot = slot_of(*pull);
@@ -111,3 +114,5 @@ inline void Dispatcher::settle_pull(const std::shared_ptr<Pull>& pull) {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -5,12 +5,15 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/pool/dispatcher.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
-inline bool Dispatcher::cancel(const TaskPtr& task) {
+BROOD_INLINE bool Dispatcher::cancel(const TaskPtr& task) {
   if (task->resolved.load(std::memory_order_acquire)) return false;
   check_process("Future::cancel");
   Lock lock(mutex_);
@@ -20,7 +23,7 @@ inline bool Dispatcher::cancel(const TaskPtr& task) {
   return done;
 }
 
-inline void Dispatcher::cancel_unstarted(const TaskPtr& task) {
+BROOD_INLINE void Dispatcher::cancel_unstarted(const TaskPtr& task) {
   Lock lock(mutex_);
   const bool assigned = task->state == Task::State::assigned;
   if (cancel_unstarted_locked(task, "it was cancelled before it started") && assigned) after_answers(*slots_[task->slot]);
@@ -29,7 +32,7 @@ inline void Dispatcher::cancel_unstarted(const TaskPtr& task) {
 }
 
 /// The worker that had it, if any, is to be seen to with after_answers.
-inline bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task, const std::string& why) {
+BROOD_INLINE bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task, const std::string& why) {
   if (task->state == Task::State::resolved) return false;
   if (task->state == Task::State::assigned) {
     Slot& slot = *slots_[task->slot];
@@ -47,7 +50,7 @@ inline bool Dispatcher::cancel_unstarted_locked(const TaskPtr& task, const std::
   return true;
 }
 
-inline bool Dispatcher::cancel_locked(const TaskPtr& task) {
+BROOD_INLINE bool Dispatcher::cancel_locked(const TaskPtr& task) {
   const bool assigned = task->state == Task::State::assigned;
   if (cancel_unstarted_locked(task, "it was cancelled before it started")) {
     if (assigned) after_answers(*slots_[task->slot]);
@@ -67,7 +70,7 @@ inline bool Dispatcher::cancel_locked(const TaskPtr& task) {
   return true;
 }
 
-inline void Dispatcher::end_early(std::span<const TaskPtr> chunks, std::chrono::milliseconds grace) {
+BROOD_INLINE void Dispatcher::end_early(std::span<const TaskPtr> chunks, std::chrono::milliseconds grace) {
   Lock lock(mutex_);
   const auto halt = [&](const TaskPtr& chunk) {  // no further item starts; the one that runs goes on
     if (chunk->state != Task::State::assigned) return;
@@ -93,12 +96,12 @@ inline void Dispatcher::end_early(std::span<const TaskPtr> chunks, std::chrono::
   hand_over();
 }
 
-inline void Dispatcher::close(Closing why) {
+BROOD_INLINE void Dispatcher::close(Closing why) {
   const Lock lock(mutex_);
   closing_ = std::max(closing_, why);
 }
 
-inline void Dispatcher::cancel_pending() {
+BROOD_INLINE void Dispatcher::cancel_pending() {
   Lock lock(mutex_);
   cancel_queued("it was cancelled before it started");
   for (std::size_t at = 0; at < slots_.size(); ++at) after_answers(*slots_[at]);  // not before all are cancelled: it hands out
@@ -106,7 +109,7 @@ inline void Dispatcher::cancel_pending() {
   run_callbacks(lock);
 }
 
-inline void Dispatcher::cancel_queued(const std::string& why) {
+BROOD_INLINE void Dispatcher::cancel_queued(const std::string& why) {
   std::vector<TaskPtr> waiting = queue_.all();
   for (const auto& source : sources_) {
     const std::vector<TaskPtr> its = source->queue.all();
@@ -117,7 +120,7 @@ inline void Dispatcher::cancel_queued(const std::string& why) {
   for (const TaskPtr& task : waiting) cancel_unstarted_locked(task, why);
 }
 
-inline void Dispatcher::kill() {
+BROOD_INLINE void Dispatcher::kill() {
   Lock lock(mutex_);
   closing_ = std::max(closing_, Closing::killed);
   cancel_queued("the pool was killed before the task had started");
@@ -136,7 +139,7 @@ inline void Dispatcher::kill() {
   run_callbacks(lock);
 }
 
-inline PoolStats Dispatcher::stats() {
+BROOD_INLINE PoolStats Dispatcher::stats() {
   poll();  // nobody may have listened
   Lock lock(mutex_);
   PoolStats stats;
@@ -210,3 +213,5 @@ inline PoolStats Dispatcher::stats() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -5,12 +5,15 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/dispatcher_descriptors.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
-inline void Dispatcher::launch() {
+BROOD_INLINE void Dispatcher::launch() {
   Lock lock(mutex_);
   launch_main();
   const auto settled = [&] {
@@ -21,7 +24,7 @@ inline void Dispatcher::launch() {
   if (main_source_ == 0) std::rethrow_exception(std::exchange(launch_failure_, nullptr));
 }
 
-inline void Dispatcher::launch_main() {
+BROOD_INLINE void Dispatcher::launch_main() {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
@@ -31,7 +34,7 @@ inline void Dispatcher::launch_main() {
   main_source_ = add_source(policy_.launch(wanted), false);
 }
 
-inline std::uint32_t Dispatcher::add_source(std::unique_ptr<WorkerSource> impl, bool snapshot) {
+BROOD_INLINE std::uint32_t Dispatcher::add_source(std::unique_ptr<WorkerSource> impl, bool snapshot) {
   auto source = std::make_unique<Source>();
   source->id = next_source_;
   next_source_ = next_source_ % 0xffffff + 1;
@@ -45,7 +48,7 @@ inline std::uint32_t Dispatcher::add_source(std::unique_ptr<WorkerSource> impl, 
   return sources_.back()->id;
 }
 
-inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
+BROOD_INLINE std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   LaunchOptions wanted;
   wanted.name = options_.name;
   wanted.start_timeout = options_.start_timeout;
@@ -78,7 +81,7 @@ inline std::uint32_t Dispatcher::launch_snapshot(const void* state) {
   return add_source(std::move(source), true);
 }
 
-inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
+BROOD_INLINE void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
   const Lock lock(mutex_);
   if (Source* const source = find_source(id)) {
     source->released = true;
@@ -91,14 +94,14 @@ inline void Dispatcher::release_snapshot(std::uint32_t id) noexcept {
   wake();
 }
 
-inline Source* Dispatcher::find_source(std::uint32_t id) {
+BROOD_INLINE Source* Dispatcher::find_source(std::uint32_t id) {
   for (const auto& source : sources_) {
     if (source->id == id) return source.get();
   }
   return nullptr;
 }
 
-inline void Dispatcher::hear_source(std::uint32_t id) {
+BROOD_INLINE void Dispatcher::hear_source(std::uint32_t id) {
   for (;;) {
     Source* const source = find_source(id);
     if (source == nullptr || source->state == Source::State::ended) return;
@@ -154,7 +157,7 @@ inline void Dispatcher::hear_source(std::uint32_t id) {
 }
 
 /// A worker's end is heard of without its server.
-inline void Dispatcher::watch_end(Slot& slot) {
+BROOD_INLINE void Dispatcher::watch_end(Slot& slot) {
   try {
     poller_.add(slot.pidfd.get(), EPOLLIN, tag(Tag::pidfd, slot.index, slot.generation));
   } catch (const SystemError&) {  // the kernel has no memory for it: its server tells, or somebody looks when it is late
@@ -162,7 +165,7 @@ inline void Dispatcher::watch_end(Slot& slot) {
 }
 
 /// Each server builds the Preloads anew.
-inline void Dispatcher::count_preloads(const Source& source) {
+BROOD_INLINE void Dispatcher::count_preloads(const Source& source) {
   std::vector<PreloadStats> built = source.impl->preloads();
   for (std::size_t at = 0; at < built.size() && at < preloads_.size(); ++at) built[at].built += preloads_[at].built;
   preloads_ = std::move(built);
@@ -170,7 +173,7 @@ inline void Dispatcher::count_preloads(const Source& source) {
 
 /// A server has ended or never came up. Its workers end with it. `killed`: somebody else's doing, most likely, which says
 /// little about the next one.
-inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cause, bool killed) {
+BROOD_INLINE void Dispatcher::end_source(Source& source, const std::exception_ptr& cause, bool killed) {
   const bool was_ready = source.state == Source::State::ready;
   source.state = Source::State::ended;
   source.deadline = Clock::time_point::max();
@@ -205,13 +208,13 @@ inline void Dispatcher::end_source(Source& source, const std::exception_ptr& cau
   if (!source.useful) count_launch_failure(killed ? 1 : own_launch_failure);
 }
 
-inline void Dispatcher::count_launch_failure(unsigned weight) {
+BROOD_INLINE void Dispatcher::count_launch_failure(unsigned weight) {
   launch_failures_ += weight;
   retry_at_ = Clock::now() + std::chrono::milliseconds(10) * (1 << std::min(launch_failures_ / own_launch_failure, 6U));
 }
 
 /// Makes what is what should be: work goes to idle workers, and more are started while there is work for them.
-inline void Dispatcher::supervise() {
+BROOD_INLINE void Dispatcher::supervise() {
   if (shut_down_) return;
   queue_due_retries();
   settle_places();
@@ -229,7 +232,7 @@ inline void Dispatcher::supervise() {
 
 /// There is work, and no server. A pool that can't have one is broken: what waits fails with the cause, and so does later
 /// work unless its one try succeeds.
-inline void Dispatcher::supervise_main() {
+BROOD_INLINE void Dispatcher::supervise_main() {
   const bool final = !policy_.relaunchable || launch_failures_ >= max_launch_failures;
   if (final && launch_failure_) {
     if (!broken_) note_server(LogLevel::error, "broken", "the pool is broken: " + text_of(launch_failure_));
@@ -254,7 +257,7 @@ inline void Dispatcher::supervise_main() {
 }
 
 /// Destroys the sources that have ended. One whose server still lives is killed; it is waited for in later turns.
-inline void Dispatcher::bury(Lock& lock) {
+BROOD_INLINE void Dispatcher::bury(Lock& lock) {
   if (buried_.empty()) return;
   const auto living = std::partition(buried_.begin(), buried_.end(), [](const auto& source) {
     source->leave_until({});
@@ -269,7 +272,7 @@ inline void Dispatcher::bury(Lock& lock) {
 
 // ---- timers --------------------------------------------------------------------------------------------------------
 
-inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
+BROOD_INLINE Dispatcher::Clock::time_point Dispatcher::next_timer() const {
   auto next = slot_timers_.empty() ? Clock::time_point::max() : slot_timers_.begin()->when;
   bool waiting = main_source_ == 0 && !queue_.empty();
   if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
@@ -286,7 +289,7 @@ inline Dispatcher::Clock::time_point Dispatcher::next_timer() const {
   return next;
 }
 
-inline void Dispatcher::fire_timers() {
+BROOD_INLINE void Dispatcher::fire_timers() {
   const auto now = Clock::now();
   while (!slot_timers_.empty() && slot_timers_.begin()->when <= now) {
     const auto [deadline, index, generation] = *slot_timers_.begin();
@@ -310,3 +313,5 @@ inline void Dispatcher::fire_timers() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

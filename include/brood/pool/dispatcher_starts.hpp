@@ -5,13 +5,16 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/worker/worker_loop.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
-inline void Dispatcher::supervise_source(Source& source) {
+BROOD_INLINE void Dispatcher::supervise_source(Source& source) {
   if (source.snapshot) {
     if (source.released && source.outstanding == 0) {
       if (source.state == Source::State::ended) return;
@@ -72,7 +75,7 @@ inline void Dispatcher::supervise_source(Source& source) {
 }
 
 /// A task that waits must not wait behind lower ones that have not started: those are taken back.
-inline void Dispatcher::take_back_lower(const Task& task) {
+BROOD_INLINE void Dispatcher::take_back_lower(const Task& task) {
   if (prefetched_ == 0 || task.state != Task::State::queued || task.delayed) return;
   const Source* const source = find_source(task.source != 0 ? task.source : main_source_);
   if (source == nullptr || !(source->snapshot ? source->queue : queue_).ranked()) return;
@@ -89,7 +92,7 @@ inline void Dispatcher::take_back_lower(const Task& task) {
 
 // ---- seats ---------------------------------------------------------------------------------------------------------
 
-inline void Dispatcher::take_seat(Slot& slot, Seat seat, std::uint32_t place) {
+BROOD_INLINE void Dispatcher::take_seat(Slot& slot, Seat seat, std::uint32_t place) {
   if (seat == Seat::spare) {
     spares_.push_back(&slot);
   } else {
@@ -104,7 +107,7 @@ inline void Dispatcher::take_seat(Slot& slot, Seat seat, std::uint32_t place) {
   slot.place = place;
 }
 
-inline void Dispatcher::leave_seat(Slot& slot) noexcept {
+BROOD_INLINE void Dispatcher::leave_seat(Slot& slot) noexcept {
   if (slot.seat == Seat::spare) {
     std::erase(spares_, &slot);
   } else if (slot.seat == Seat::place) {
@@ -117,7 +120,7 @@ inline void Dispatcher::leave_seat(Slot& slot) noexcept {
 }
 
 /// A place that is free: one of the pool's own, or one for a worker of a snapshot, of which there are as many.
-inline std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& source) {
+BROOD_INLINE std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& source) {
   Places& places = places_[source.snapshot ? 1 : 0];
   std::vector<Slot*>& slots = places.slots;
   const std::size_t most = target_;
@@ -136,7 +139,7 @@ inline std::optional<std::uint32_t> Dispatcher::free_place_of(const Source& sour
 
 /// Puts a worker in a free place: a spare one where there is one, else one that is started. Null when there is none to be
 /// had now.
-inline Slot* Dispatcher::fill_place(Source& source) {
+BROOD_INLINE Slot* Dispatcher::fill_place(Source& source) {
   if (places_[source.snapshot ? 1 : 0].taken >= target_ && !source.snapshot) return nullptr;
   Slot* const spare = best_spare(source);
   if (spare == nullptr && (leaving_ > target_ || Clock::now() < retry_at_)) return nullptr;  // at most twice the workers
@@ -150,7 +153,7 @@ inline Slot* Dispatcher::fill_place(Source& source) {
 }
 
 /// A spare worker that is up, or else one that will be, most likely.
-inline Slot* Dispatcher::best_spare(const Source& source) const noexcept {
+BROOD_INLINE Slot* Dispatcher::best_spare(const Source& source) const noexcept {
   Slot* best = nullptr;
   const bool failing = start_failures_ + spare_failures_ != 0;
   for (Slot* const each : spares_) {
@@ -162,11 +165,11 @@ inline Slot* Dispatcher::best_spare(const Source& source) const noexcept {
 }
 
 /// What this_worker::index() is: the place, or, of a spare one, which has none yet, a number behind them.
-inline std::uint32_t Dispatcher::number_of(const Slot& slot) const noexcept {
+BROOD_INLINE std::uint32_t Dispatcher::number_of(const Slot& slot) const noexcept {
   return slot.seat == Seat::spare ? target_ + slot.place : slot.place;
 }
 
-inline Slot& Dispatcher::vacant_slot() {
+BROOD_INLINE Slot& Dispatcher::vacant_slot() {
   if (vacant_.empty()) {
     vacant_.reserve(slots_.size() + 1);  // there is room for all of them
     slots_.push_back(std::make_unique<Slot>(static_cast<std::uint32_t>(slots_.size())));
@@ -175,7 +178,7 @@ inline Slot& Dispatcher::vacant_slot() {
   return *slots_[vacant_.back()];
 }
 
-inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t place) {
+BROOD_INLINE Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t place) {
   if (copying_host_ != 0) {  // launch_snapshot supervises when that is done
     if (seat == Seat::spare) spare_retry_at_ = std::max(spare_retry_at_, Clock::now() + std::chrono::milliseconds(5));
     return nullptr;
@@ -225,7 +228,7 @@ inline Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint32_t p
 
 /// How many there should be now. Beside those that the user wants these are successors of workers that run their last task,
 /// while work waits for them: where tasks are short a pool would do little but wait for starts.
-inline std::size_t Dispatcher::spares_wanted() const noexcept {
+BROOD_INLINE std::size_t Dispatcher::spares_wanted() const noexcept {
   const bool no_more_work = closing_ != Closing::open && queue_.empty() && delayed_.empty();
   if (no_more_work || broken_ || shut_down_) return 0;
   const bool ahead = ending_ != 0 && measured_ && average_run_ns_ < short_run_ns;
@@ -233,7 +236,7 @@ inline std::size_t Dispatcher::spares_wanted() const noexcept {
 }
 
 /// Whether some are to be started, now or later. Without a server that waits for the next call.
-inline bool Dispatcher::spares_missing() const noexcept {
+BROOD_INLINE bool Dispatcher::spares_missing() const noexcept {
   if (spares_.size() >= spares_wanted()) return false;
   return any_of(sources_, [&](const auto& source) {
     return source->id == main_source_ && source->state == Source::State::ready;
@@ -242,7 +245,7 @@ inline bool Dispatcher::spares_missing() const noexcept {
 
 /// Starts spare workers that are missing, `most` of them. Returns how many were started. Nobody waits for them: one that
 /// can't be started is tried again later, and later each time, and fails nothing.
-inline std::size_t Dispatcher::keep_spares(std::size_t most) {
+BROOD_INLINE std::size_t Dispatcher::keep_spares(std::size_t most) {
   const std::size_t wanted = spares_wanted();
   if (spares_.size() == wanted) return 0;
   Source* const source = find_source(main_source_);
@@ -267,7 +270,7 @@ inline std::size_t Dispatcher::keep_spares(std::size_t most) {
   return started;
 }
 
-inline void Dispatcher::spare_failed() noexcept {
+BROOD_INLINE void Dispatcher::spare_failed() noexcept {
   ++spare_failures_;
   spare_retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(spare_failures_, 12U));
 }
@@ -275,7 +278,7 @@ inline void Dispatcher::spare_failed() noexcept {
 // ---- what a worker is told, and starts that fail -----------------------------------------------------------------------
 
 /// What a worker is told before its first task; its place travels in the header.
-inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
+BROOD_INLINE const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   const std::uint64_t changes = ExceptionRegistry::instance().changes();
   if (setup_ && setup_exceptions_ == changes) return setup_;
   WorkerSetup setup;
@@ -302,7 +305,7 @@ inline const std::shared_ptr<const Bytes>& Dispatcher::setup() {
 /// A worker did not come up. The next try waits a little, longer each time. When nothing is up and the tries are used up
 /// the pool is broken: the work that waits fails with the cause. Later work has one more try, which mends the pool when
 /// it succeeds.
-inline void Dispatcher::start_failed(Source& source, Seat seat, const std::exception_ptr& cause) {
+BROOD_INLINE void Dispatcher::start_failed(Source& source, Seat seat, const std::exception_ptr& cause) {
   if (seat == Seat::spare) return spare_failed();
   ++start_failures_;
   retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(start_failures_, 8U));
@@ -320,7 +323,7 @@ inline void Dispatcher::start_failed(Source& source, Seat seat, const std::excep
 }
 
 /// Why a pool is broken, for the calls that fail with it.
-inline std::exception_ptr Dispatcher::told_as_broken(const std::exception_ptr& cause) {
+BROOD_INLINE std::exception_ptr Dispatcher::told_as_broken(const std::exception_ptr& cause) {
   const std::string advice = "; the pool is broken (PoolStats::state): all that waited fails, and the next call has one more try, "
                              "which mends it if it works";
   try {
@@ -336,7 +339,7 @@ inline std::exception_ptr Dispatcher::told_as_broken(const std::exception_ptr& c
   }
 }
 
-inline std::string Dispatcher::text_of(const std::exception_ptr& cause) {
+BROOD_INLINE std::string Dispatcher::text_of(const std::exception_ptr& cause) {
   try {
     std::rethrow_exception(cause);
   } catch (const std::exception& error) {
@@ -346,7 +349,7 @@ inline std::string Dispatcher::text_of(const std::exception_ptr& cause) {
   }
 }
 
-inline void Dispatcher::fail_queue(TaskQueue& queue, const std::exception_ptr& cause) {
+BROOD_INLINE void Dispatcher::fail_queue(TaskQueue& queue, const std::exception_ptr& cause) {
   const std::string text = text_of(cause);
   FailureKind kind = FailureKind::launch;
   try {
@@ -373,3 +376,5 @@ inline void Dispatcher::fail_queue(TaskQueue& queue, const std::exception_ptr& c
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -3,26 +3,29 @@
 // Dispatcher: accepting and resolving tasks.
 #pragma once
 
+#include <brood/core/config.hpp>
 #include <brood/pool/backtrace.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
 #include <brood/pool/inline_call.hpp>
 #include <brood/pool/items_log.hpp>
 
+#if BROOD_BODIES
+
 namespace brood::inline v0_1::detail {
 
-inline TaskPtr Dispatcher::make_task() {
+BROOD_INLINE TaskPtr Dispatcher::make_task() {
   auto task = std::make_shared<Task>();
   task->dispatcher = shared_from_this();
   return task;
 }
 
-inline std::uint64_t Dispatcher::number_call() {
+BROOD_INLINE std::uint64_t Dispatcher::number_call() {
   const Lock lock(mutex_);
   return next_call_++;
 }
 
-inline void Dispatcher::require_open() const {
+BROOD_INLINE void Dispatcher::require_open() const {
   if (closing_ == Closing::open) return;
   throw PoolClosed("the pool " + options_.name + (options_.name.empty() ? "" : " ") + "takes no more work: " +
                    (closing_ == Closing::closed   ? "it was closed"
@@ -30,11 +33,11 @@ inline void Dispatcher::require_open() const {
                                                   : "it is being destroyed"));
 }
 
-inline std::uint64_t size_of_call(const Task& task) noexcept {
+BROOD_INLINE std::uint64_t size_of_call(const Task& task) noexcept {
   return (task.payload ? task.payload->size() : 0) + (task.attachment ? task.attachment->size : 0);
 }
 
-inline void Dispatcher::require_room(const Task& task, Caller caller) const {
+BROOD_INLINE void Dispatcher::require_room(const Task& task, Caller caller) const {
   require_open();
   const std::uint64_t size = size_of_call(task);
   const std::uint64_t limit = options_.max_pending_bytes;
@@ -46,7 +49,7 @@ inline void Dispatcher::require_room(const Task& task, Caller caller) const {
   }
 }
 
-inline void Dispatcher::accept(const TaskPtr& task) noexcept {
+BROOD_INLINE void Dispatcher::accept(const TaskPtr& task) noexcept {
   task->id = next_task_++;
   if (task->items == 0) task->call = next_call_++;
   task->charged = size_of_call(*task);
@@ -55,7 +58,7 @@ inline void Dispatcher::accept(const TaskPtr& task) noexcept {
   ++outstanding_;
 }
 
-inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
+BROOD_INLINE void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* state) {
   Lock lock(mutex_);
   require_room(*task, caller);
   if (policy_.runs_inline) {
@@ -92,7 +95,7 @@ inline void Dispatcher::enqueue(const TaskPtr& task, Caller caller, const void* 
   }
 }
 
-inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
+BROOD_INLINE void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   InlineAnswer answer;
   std::optional<Failure> failure;
   const auto started = insight_.trace() != nullptr ? Clock::now() : Clock::time_point();
@@ -119,7 +122,7 @@ inline void Dispatcher::run_inline(const TaskPtr& task, const void* state) {
   run_callbacks(lock);
 }
 
-inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> failure) {
+BROOD_INLINE void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> failure) {
   assert(task->state != Task::State::resolved);
   if (task->state == Task::State::resolved) return;
   callbacks_.reserve(callbacks_.size() + task->callbacks.size());  // nothing behind it throws
@@ -154,7 +157,7 @@ inline void Dispatcher::resolve(const TaskPtr& task, std::optional<Failure> fail
 }
 
 /// Tells those who wait to look again: a task was resolved, or a timer set, by a thread that does not drive.
-inline void Dispatcher::wake() noexcept {
+BROOD_INLINE void Dispatcher::wake() noexcept {
   if (driving_) {
     bell_.ring();
   } else {
@@ -163,24 +166,24 @@ inline void Dispatcher::wake() noexcept {
   followers_cv_.notify_all();
 }
 
-inline void Dispatcher::count_failed_items(std::uint64_t count) {
+BROOD_INLINE void Dispatcher::count_failed_items(std::uint64_t count) {
   const Lock lock(mutex_);
   done_ -= count;
   failed_ += count;
 }
 
-inline void Dispatcher::count_refused_item() {
+BROOD_INLINE void Dispatcher::count_refused_item() {
   const Lock lock(mutex_);
   ++failed_;
 }
 
-inline std::string Dispatcher::where(const Task& task, const Slot* slot, std::optional<std::uint64_t> item) {
+BROOD_INLINE std::string Dispatcher::where(const Task& task, const Slot* slot, std::optional<std::uint64_t> item) {
   std::string text = item ? task.text(*item) : task.text();
   if (slot != nullptr && slot->pid != 0) text += " in worker " + std::to_string(slot->pid);
   return text;
 }
 
-inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, const std::string& what,
+BROOD_INLINE Failure Dispatcher::make_failure(FailureKind kind, const Task& task, const std::string& what,
                                         const Slot* slot) const {
   FailureRecord record;
   record.kind = kind;
@@ -195,7 +198,7 @@ inline Failure Dispatcher::make_failure(FailureKind kind, const Task& task, cons
 // ---- tasks whose worker ended ----------------------------------------------------------------------------------------
 
 /// The results of a chunk's items that the worker had finished but not sent are in its log.
-inline void Dispatcher::salvage_items(const Slot& slot, Task& task) {
+BROOD_INLINE void Dispatcher::salvage_items(const Slot& slot, Task& task) {
   StatusPage& page = slot.ends.status.page();
   const std::uint64_t word = page.items_done.load(std::memory_order_acquire);
   auto salvaged = read_items_log({page.log(), StatusPage::log_capacity}, word, task.items, task.items_done);
@@ -206,7 +209,7 @@ inline void Dispatcher::salvage_items(const Slot& slot, Task& task) {
 }
 
 /// Says that a worker has ended because its CPU time was used up, if it has.
-inline std::string cpu_limit_text(const Slot& slot, ExitStatus status) {
+BROOD_INLINE std::string cpu_limit_text(const Slot& slot, ExitStatus status) {
   const StatusPage& page = slot.ends.status.page();
   const std::uint64_t end = page.cpu_end_s.load(std::memory_order_relaxed);
   if (end == 0 || !status.signaled()) return {};
@@ -220,7 +223,7 @@ inline std::string cpu_limit_text(const Slot& slot, ExitStatus status) {
 
 /// Keeps what the worker has noted about its crash: the frames, and a few words for the message at `at`. Their names are
 /// looked up by whoever reads the message: it means to read files that the worker has named.
-inline void Dispatcher::note_crash(const Slot& slot, ExitStatus status, std::size_t at, FailureRecord& record) {
+BROOD_INLINE void Dispatcher::note_crash(const Slot& slot, ExitStatus status, std::size_t at, FailureRecord& record) {
   if (!status.signaled()) return;
   std::optional<Crash> crash = read_crash(slot.ends.status.page().crash(), status);
   if (!crash) return;
@@ -233,7 +236,7 @@ inline void Dispatcher::note_crash(const Slot& slot, ExitStatus status, std::siz
 }
 
 /// A guess, for a kill that is nobody's here.
-inline std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, Circumstances& known) {
+BROOD_INLINE std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, Circumstances& known) {
   if (slot.doom != Doom::none || !status.signaled() || status.signal() != SIGKILL || !oom_watch_.rose()) return {};
   known.out_of_memory = true;
   return "; memory ran out, most likely: the kernel has killed a process for it, and this worker had " +
@@ -241,7 +244,7 @@ inline std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus status, 
 }
 
 /// A task whose worker ended under it.
-inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
+BROOD_INLINE void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
   take_output(slot, *task);
   slot.look_at_progress(*task);
   if (slot.has_started(*task)) {
@@ -308,7 +311,7 @@ inline void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus
 }
 
 /// A single call whose worker died is run again. Nothing of the try that failed may reach into the next.
-inline void Dispatcher::run_again(const TaskPtr& task) {
+BROOD_INLINE void Dispatcher::run_again(const TaskPtr& task) {
   --task->retries;
   if (insight_.trace() != nullptr) note_task(*task, task->failure, slots_[task->slot].get());
   task->failure.reset();
@@ -327,14 +330,14 @@ inline void Dispatcher::run_again(const TaskPtr& task) {
 
 /// What is run again waits before that, longer each time: one that kills whatever runs it must not keep the pool busy with
 /// starting workers.
-inline void Dispatcher::delay(const TaskPtr& task) {
+BROOD_INLINE void Dispatcher::delay(const TaskPtr& task) {
   const auto pause = std::chrono::milliseconds(1) * (1 << std::min(task->deaths - 1, 10U));
   delayed_.emplace(Clock::now() + pause, task);
   task->delayed = true;
 }
 
 /// Puts the tasks whose pause is over in front of those of their priority.
-inline void Dispatcher::queue_due_retries() {
+BROOD_INLINE void Dispatcher::queue_due_retries() {
   if (delayed_.empty()) return;
   const auto now = Clock::now();
   while (!delayed_.empty() && delayed_.begin()->first <= now) {
@@ -349,3 +352,5 @@ inline void Dispatcher::queue_due_retries() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/dispatcher_descriptors.hpp>
 #include <brood/pool/dispatcher_output.hpp>
 #include <brood/pool/dispatcher_pulls.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
@@ -147,7 +150,7 @@ struct Dispatcher::FrameHandler {
   }
 };
 
-inline Slot* Dispatcher::find_slot(std::uint32_t index, std::uint64_t generation) {
+BROOD_INLINE Slot* Dispatcher::find_slot(std::uint32_t index, std::uint64_t generation) {
   if (index >= slots_.size()) return nullptr;
   Slot& slot = *slots_[index];
   return slot.state() != SlotState::vacant && (slot.generation & 0xffffffff) == generation ? &slot : nullptr;
@@ -163,7 +166,7 @@ void Dispatcher::each_slot(Visit visit) {
 
 // ---- frames in and out ---------------------------------------------------------------------------------------------
 
-inline void Dispatcher::receive(Slot& slot) {
+BROOD_INLINE void Dispatcher::receive(Slot& slot) {
   if (!slot.receiving) return;  // an event from before
   FrameHandler handler{*this, slot};
   try {
@@ -185,7 +188,7 @@ inline void Dispatcher::receive(Slot& slot) {
 }
 
 /// For a catch clause: what the worker has sent was not taken.
-inline void Dispatcher::refused(Slot& slot) {
+BROOD_INLINE void Dispatcher::refused(Slot& slot) {
   try {
     throw;
   } catch (const MessageTooLarge& error) {
@@ -200,7 +203,7 @@ inline void Dispatcher::refused(Slot& slot) {
 }
 
 /// The worker has sent what it may not: it is killed, and the task that it runs fails. The others run elsewhere.
-inline void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string& what) {
+BROOD_INLINE void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string& what) {
   const std::string advice = kind == FailureKind::too_large
                                  ? ", more than PoolOptions::max_message_bytes; raise the limit or return less"
                                  : "; has the task written to descriptors that are not its own?";
@@ -208,11 +211,11 @@ inline void Dispatcher::violated(Slot& slot, FailureKind kind, const std::string
 }
 
 /// This process can't read what the worker has sent.
-inline void Dispatcher::unreadable(Slot& slot, const char* why) {
+BROOD_INLINE void Dispatcher::unreadable(Slot& slot, const char* why) {
   give_up_on(slot, FailureKind::protocol, std::string("its worker's answer can't be read: ") + why);
 }
 
-inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::string& why) {
+BROOD_INLINE void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::string& why) {
   poller_.remove(slot.ends.results.get());
   slot.receiving = false;
   const TaskPtr first = slot.assigned.empty() ? nullptr : slot.assigned.front();
@@ -226,7 +229,7 @@ inline void Dispatcher::give_up_on(Slot& slot, FailureKind kind, const std::stri
 }
 
 /// Takes everything that a worker has sent, for one that has ended or is about to be killed.
-inline void Dispatcher::drain(Slot& slot, bool ended) {
+BROOD_INLINE void Dispatcher::drain(Slot& slot, bool ended) {
   if (!slot.receiving || slot.lost) return;
   FrameHandler handler{*this, slot};
   try {
@@ -236,7 +239,7 @@ inline void Dispatcher::drain(Slot& slot, bool ended) {
   }
 }
 
-inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure) {
+BROOD_INLINE void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::optional<Failure> failure) {
   const TaskPtr task = slot.assigned.front();
   remove_assigned(slot, 0);
   ++slot.tasks_done;
@@ -252,14 +255,14 @@ inline void Dispatcher::finish_front(Slot& slot, std::uint64_t run_ns, std::opti
   resolve(task, std::move(failure));
 }
 
-inline void Dispatcher::remove_assigned(Slot& slot, std::size_t at) {
+BROOD_INLINE void Dispatcher::remove_assigned(Slot& slot, std::size_t at) {
   if (slot.assigned.size() > 1) --prefetched_;
   --assigned_;
   slot.assigned.erase(slot.assigned.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
 /// A worker has answered, or has come up: more work for it, or none.
-inline void Dispatcher::after_answers(Slot& slot) {
+BROOD_INLINE void Dispatcher::after_answers(Slot& slot) {
   if (slot.state() != SlotState::ready || slot.seat == Seat::spare) return;
   if (slot.full) revoke_unstarted(slot, 0);  // what it has started runs to its end
   top_up(slot);
@@ -276,7 +279,7 @@ inline void Dispatcher::after_answers(Slot& slot) {
   if (options_.idle_timeout.count() != 0) note_idle(slot);
 }
 
-inline void Dispatcher::flush(Slot& slot) {
+BROOD_INLINE void Dispatcher::flush(Slot& slot) {
   try {
     slot.flush();
   } catch (const SystemError&) {
@@ -300,11 +303,11 @@ inline void Dispatcher::flush(Slot& slot) {
 
 // ---- assigning and taking back -------------------------------------------------------------------------------------
 
-inline bool Dispatcher::used_up(const Slot& slot) noexcept {
+BROOD_INLINE bool Dispatcher::used_up(const Slot& slot) noexcept {
   return slot.full || slot.last_given || slot.surplus;
 }
 
-inline void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
+BROOD_INLINE void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
   const bool had_last = slot.last_given;
   try {
     if (slot.assigned.empty()) hear_output(slot);
@@ -319,21 +322,21 @@ inline void Dispatcher::hand(Slot& slot, const TaskPtr& task) {
   if (slot.assigned.size() > 1) ++prefetched_;
 }
 
-inline void Dispatcher::give(Slot& slot, const TaskPtr& task) {
+BROOD_INLINE void Dispatcher::give(Slot& slot, const TaskPtr& task) {
   hand(slot, task);
   watch_deadline(slot);
   flush(slot);
 }
 
 /// How many tasks a busy worker may have: enough that it need not wait for the host between short ones.
-inline std::size_t Dispatcher::prefetch_depth() const noexcept {
+BROOD_INLINE std::size_t Dispatcher::prefetch_depth() const noexcept {
   constexpr std::uint64_t worth_ns = 500'000;
   if (options_.output == Output::capture) return 1;  // what two tasks print would be one stream
   if (!measured_ || average_run_ns_ >= worth_ns) return 1;
   return 1 + std::min<std::size_t>(max_prefetch, worth_ns / (average_run_ns_ + 1'000));
 }
 
-inline void Dispatcher::top_up(Slot& slot) {
+BROOD_INLINE void Dispatcher::top_up(Slot& slot) {
   const Source* const source = find_source(slot.source);
   if (source == nullptr || source->state == Source::State::ended) return;
   TaskQueue& queue = source->snapshot ? const_cast<Source*>(source)->queue : queue_;
@@ -347,7 +350,7 @@ inline void Dispatcher::top_up(Slot& slot) {
 }
 
 /// The last task that was handed to a busy worker ahead of time, for a worker that has nothing to do.
-inline TaskPtr Dispatcher::take_back_one(std::uint32_t source) {
+BROOD_INLINE TaskPtr Dispatcher::take_back_one(std::uint32_t source) {
   for (const auto& slot : slots_) {
     if (slot->state() != SlotState::ready || slot->assigned.size() < 2 || slot->source != source) continue;
     const TaskPtr task = slot->assigned.back();
@@ -359,7 +362,7 @@ inline TaskPtr Dispatcher::take_back_one(std::uint32_t source) {
   return nullptr;
 }
 
-inline void Dispatcher::requeue(const TaskPtr& task) {
+BROOD_INLINE void Dispatcher::requeue(const TaskPtr& task) {
   task->state = Task::State::queued;
   drop_pull(*task);
   Source* const source = task->source != 0 ? find_source(task->source) : nullptr;
@@ -367,7 +370,7 @@ inline void Dispatcher::requeue(const TaskPtr& task) {
 }
 
 /// One of a slot's times. There are no entries for times that have been changed since.
-inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when) {
+BROOD_INLINE void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when) {
   const Clock::time_point before = std::exchange(slot.*which, when);
   if (before != slot.deadline && before != slot.task_check && before != slot.idle_until) {
     slot_timers_.erase({before, slot.index, slot.generation});
@@ -376,7 +379,7 @@ inline void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, C
 }
 
 /// Takes back what the worker has not started, except for the first `keep`.
-inline void Dispatcher::revoke_unstarted(Slot& slot, std::size_t keep) {
+BROOD_INLINE void Dispatcher::revoke_unstarted(Slot& slot, std::size_t keep) {
   for (std::size_t at = slot.assigned.size(); at-- > keep;) {
     const TaskPtr task = slot.assigned[at];
     if (!slot.revoke(*task)) continue;
@@ -386,3 +389,5 @@ inline void Dispatcher::revoke_unstarted(Slot& slot, std::size_t keep) {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

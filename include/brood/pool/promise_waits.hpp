@@ -3,20 +3,23 @@
 // Promise: telling, waiting, cancelling.
 #pragma once
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/pool/promise.hpp>
+
+#if BROOD_BODIES
 
 namespace brood::inline v0_1::detail {
 
 // ---- what is beneath -------------------------------------------------------------------------------------------------
 
-inline bool Beneath::resolved() const noexcept {
+BROOD_INLINE bool Beneath::resolved() const noexcept {
   return task ? task->resolved.load(std::memory_order_acquire) : promise->resolved();
 }
 
-inline std::atomic<unsigned>& Beneath::readers() const noexcept { return task ? task->readers : promise->readers; }
+BROOD_INLINE std::atomic<unsigned>& Beneath::readers() const noexcept { return task ? task->readers : promise->readers; }
 
-inline bool Beneath::watch(const PromisePtr& follower, std::size_t number) const {
+BROOD_INLINE bool Beneath::watch(const PromisePtr& follower, std::size_t number) const {
   if (resolved()) return false;
   if (promise) return promise->follow(follower, number);
   task->dispatcher->check_process("Future::then");
@@ -25,7 +28,7 @@ inline bool Beneath::watch(const PromisePtr& follower, std::size_t number) const
   });
 }
 
-inline bool Beneath::cancel() const {
+BROOD_INLINE bool Beneath::cancel() const {
   if (promise) return promise->cancel();
   const auto dispatcher = task->dispatcher;
   return dispatcher->cancel(task);
@@ -33,7 +36,7 @@ inline bool Beneath::cancel() const {
 
 // ---- telling -----------------------------------------------------------------------------------------------------------
 
-inline void Promise::deliver() noexcept {
+BROOD_INLINE void Promise::deliver() noexcept {
   PromisePtr first = shared_from_this();
   Promise* last = this;
   while (first) {
@@ -52,7 +55,7 @@ inline void Promise::deliver() noexcept {
   }
 }
 
-inline void Promise::resolve() noexcept {
+BROOD_INLINE void Promise::resolve() noexcept {
   std::vector<std::shared_ptr<Waiter>> waiters;
   std::vector<Beneath> beneath;  // they end without the lock
   {
@@ -65,7 +68,7 @@ inline void Promise::resolve() noexcept {
   for (const auto& each : waiters) each->tell();
 }
 
-inline bool Promise::wait_for(std::vector<Beneath> beneath, std::size_t number) {
+BROOD_INLINE bool Promise::wait_for(std::vector<Beneath> beneath, std::size_t number) {
   std::vector<std::shared_ptr<Waiter>> waiters;
   bool cancelled = false;
   {
@@ -82,7 +85,7 @@ inline bool Promise::wait_for(std::vector<Beneath> beneath, std::size_t number) 
 
 // ---- waiting -----------------------------------------------------------------------------------------------------------
 
-inline bool Promise::wait(Clock::time_point deadline) {
+BROOD_INLINE bool Promise::wait(Clock::time_point deadline) {
   while (!resolved()) {
     if (deadline != Clock::time_point::max() && Clock::now() >= deadline) return false;
     const auto waiter = std::make_shared<Waiter>();
@@ -107,12 +110,12 @@ inline bool Promise::wait(Clock::time_point deadline) {
   return true;
 }
 
-inline void Promise::forget(const std::shared_ptr<Waiter>& waiter) noexcept {
+BROOD_INLINE void Promise::forget(const std::shared_ptr<Waiter>& waiter) noexcept {
   const std::lock_guard lock(mutex_);
   std::erase(waiters_, waiter);
 }
 
-inline Promise::View Promise::look(const std::shared_ptr<Waiter>& waiter) {
+BROOD_INLINE Promise::View Promise::look(const std::shared_ptr<Waiter>& waiter) {
   View view;
   std::set<const Promise*> seen{this};
   std::vector<PromisePtr> next{shared_from_this()};
@@ -128,7 +131,7 @@ inline Promise::View Promise::look(const std::shared_ptr<Waiter>& waiter) {
   return view;
 }
 
-inline void Promise::look(const std::shared_ptr<Waiter>& waiter, bool wanted, View& view, std::vector<PromisePtr>& next) {
+BROOD_INLINE void Promise::look(const std::shared_ptr<Waiter>& waiter, bool wanted, View& view, std::vector<PromisePtr>& next) {
   const std::lock_guard lock(mutex_);
   if (resolved()) return;
   while (first_ < beneath_.size() && !beneath_[first_]) ++first_;
@@ -152,7 +155,7 @@ inline void Promise::look(const std::shared_ptr<Waiter>& waiter, bool wanted, Vi
   waiters_.push_back(waiter);
 }
 
-inline void Waiter::tell() noexcept {
+BROOD_INLINE void Waiter::tell() noexcept {
   std::shared_ptr<Dispatcher> pool;
   {
     const std::lock_guard lock(mutex_);
@@ -164,7 +167,7 @@ inline void Waiter::tell() noexcept {
   if (pool) pool->kick();
 }
 
-inline void Waiter::sleep(Time deadline) {
+BROOD_INLINE void Waiter::sleep(Time deadline) {
   std::unique_lock lock(mutex_);
   const auto told = [&] { return told_.load(); };
   if (deadline == Time::max()) {
@@ -174,11 +177,11 @@ inline void Waiter::sleep(Time deadline) {
   }
 }
 
-inline bool Waiter::over(const std::vector<TaskPtr>& tasks) const noexcept {
+BROOD_INLINE bool Waiter::over(const std::vector<TaskPtr>& tasks) const noexcept {
   return told_.load() || any_of(tasks, [](const TaskPtr& each) { return each->resolved.load(); });
 }
 
-inline void Waiter::drive(const std::vector<TaskPtr>& tasks, Time deadline) {
+BROOD_INLINE void Waiter::drive(const std::vector<TaskPtr>& tasks, Time deadline) {
   std::vector<std::shared_ptr<Dispatcher>> undriven;  // they have no helper thread
   for (const TaskPtr& each : tasks) {
     const bool known = std::find(undriven.begin(), undriven.end(), each->dispatcher) != undriven.end();
@@ -194,7 +197,7 @@ inline void Waiter::drive(const std::vector<TaskPtr>& tasks, Time deadline) {
   pool->drive([&] { return over(tasks); }, deadline);
 }
 
-inline void Waiter::drive_together(const std::vector<std::shared_ptr<Dispatcher>>& pools, const std::vector<TaskPtr>& tasks,
+BROOD_INLINE void Waiter::drive_together(const std::vector<std::shared_ptr<Dispatcher>>& pools, const std::vector<TaskPtr>& tasks,
                                    Time deadline) {
   Poller ready;
   for (const auto& each : pools) ready.add(each->descriptor(), EPOLLIN, 0);
@@ -213,7 +216,7 @@ inline void Waiter::drive_together(const std::vector<std::shared_ptr<Dispatcher>
 
 // ---- cancelling --------------------------------------------------------------------------------------------------------
 
-inline bool Promise::cancel() {
+BROOD_INLINE bool Promise::cancel() {
   std::vector<TaskPtr> tasks;
   std::set<const Promise*> seen{this};
   std::vector<PromisePtr> next{shared_from_this()};
@@ -234,3 +237,5 @@ inline bool Promise::cancel() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

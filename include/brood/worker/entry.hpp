@@ -31,20 +31,22 @@ struct EntryState {
 };
 inline EntryState entry_state;
 
+#if BROOD_BODIES
+
 /// Takes a descriptor of the hand-over off its fixed number; from here on it is closed on exec.
-inline Fd take_handed_fd(int offset) {
+BROOD_INLINE Fd take_handed_fd(int offset) {
   retried("fcntl", [&] { return ::fcntl(first_handed_fd + offset, F_SETFD, FD_CLOEXEC); });
   return Fd(first_handed_fd + offset);
 }
 
 /// A protocol_version in words.
-inline std::string brood_version(std::uint32_t protocol) {
+BROOD_INLINE std::string brood_version(std::uint32_t protocol) {
   return "brood " + std::to_string(protocol >> 24) + "." + std::to_string(protocol >> 16 & 0xff) + "." +
          std::to_string(protocol >> 8 & 0xff) + " (protocol " + std::to_string(protocol & 0xff) + ")";
 }
 
 /// Why this image can't serve the one that started it; empty when it can.
-inline std::string mismatch_with(const HandOverHeader& header) {
+BROOD_INLINE std::string mismatch_with(const HandOverHeader& header) {
   if (header.protocol != protocol_version) {
     return "the host, or the library that made the pool, was built with " + brood_version(header.protocol) +
            ", the program that was started for it with " + brood_version(protocol_version) + ": build both with the same";
@@ -54,7 +56,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
   return "the host runs " + header.identity.text() + ", the program that was started for it is " + own.text();
 }
 
-[[noreturn]] inline void run_exec_server(const HandOverHeader& header) {
+[[noreturn]] BROOD_INLINE void run_exec_server(const HandOverHeader& header) {
   take_role(ProcessRole::server);
   const LeaveAtEnd end;
   // While Preloads are built nobody watches the host. The thread that has launched us lives at least until they are built,
@@ -94,7 +96,7 @@ inline std::string mismatch_with(const HandOverHeader& header) {
   leave(0);
 }
 
-[[noreturn]] inline void run_exec_worker(const HandOverHeader& header) {
+[[noreturn]] BROOD_INLINE void run_exec_worker(const HandOverHeader& header) {
   take_role(ProcessRole::worker);
   if (!die_with_parent(header.parent)) ::_exit(0);
   process_depth = header.depth + 1;
@@ -117,6 +119,8 @@ inline std::string mismatch_with(const HandOverHeader& header) {
   run_worker(std::move(channel), nothing, nullptr, false);
 }
 
+#endif  // BROOD_BODIES
+
 }  // namespace detail
 
 /// To be called as the first line of main. When a pool has started this program as a server or a worker, it does that
@@ -124,7 +128,11 @@ inline std::string mismatch_with(const HandOverHeader& header) {
 /// (InitMissing) when init was not called. What main does before init also happens in servers and exec'ed workers.
 /// With the CMake target brood::auto_init it need not be called.
 /// \snippet reference.cpp init
-inline void init(int argc, char** argv) {
+BROOD_INLINE void init(int argc, char** argv);
+
+#if BROOD_BODIES
+
+BROOD_INLINE void init(int argc, char** argv) {
   using namespace detail;
   if (entry_state.initialized) return;
   entry_state.initialized = true;
@@ -138,5 +146,7 @@ inline void init(int argc, char** argv) {
   if (header->role == Role::worker) run_exec_worker(*header);
   run_exec_server(*header);
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood

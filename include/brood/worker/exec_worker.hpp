@@ -12,11 +12,17 @@
 #include <string>
 #include <vector>
 
+#include <brood/core/config.hpp>
 #include <brood/os/image.hpp>
 #include <brood/wire/hand_over.hpp>
 #include <brood/worker/server.hpp>
 
 namespace brood::inline v0_1::detail {
+
+/// A worker that is a fresh image of this program.
+BROOD_INLINE pid_t start_by_exec(Server& server, WorkerChannel& channel);
+
+#if BROOD_BODIES
 
 /// What a server needs to exec a worker, made once so that the child allocates nothing.
 struct WorkerImage {
@@ -38,7 +44,7 @@ struct WorkerImage {
 };
 
 /// Tells the host why no worker came to be, from a child that may not allocate: a frame on the result pipe.
-inline void report_failed_exec(int results, int error) noexcept {
+BROOD_INLINE void report_failed_exec(int results, int error) noexcept {
   struct {
     FrameHeader header;
     std::array<std::byte, 128> payload{};
@@ -58,7 +64,7 @@ inline void report_failed_exec(int results, int error) noexcept {
 }
 
 /// The child of a fork becomes a fresh image of this program. Allocates nothing.
-[[noreturn]] inline void become_image(const WorkerImage& image, const WorkerChannel& channel, pid_t parent) noexcept {
+[[noreturn]] BROOD_INLINE void become_image(const WorkerImage& image, const WorkerChannel& channel, pid_t parent) noexcept {
   take_role(ProcessRole::worker);
   if (!die_with_parent(parent)) ::_exit(0);
   // first to high numbers, so that no target overwrites a source that is still needed
@@ -85,13 +91,14 @@ inline void report_failed_exec(int results, int error) noexcept {
   ::_exit(exit_code_of_broken_worker);
 }
 
-/// A worker that is a fresh image of this program.
-inline pid_t start_by_exec(Server& server, WorkerChannel& channel) {
+BROOD_INLINE pid_t start_by_exec(Server& server, WorkerChannel& channel) {
   static const WorkerImage image(server, static_cast<bool>(channel.output));  // the same for all of a pool
   const pid_t parent = ::getpid();
   const pid_t pid = retried("fork", [] { return ::fork(); });
   if (pid == 0) become_image(image, channel, parent);
   return pid;
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood::detail

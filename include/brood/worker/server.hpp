@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/os/lifeline.hpp>
 #include <brood/os/process.hpp>
@@ -51,6 +52,17 @@ struct Server {
 
 /// How many pools the current process is inside of: 0 in an ordinary program.
 inline constinit std::uint32_t process_depth = 0;
+
+/// Serves until the host says stop or is gone.
+BROOD_INLINE void run_server(Server& server, StartWorker start_worker);
+
+/// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
+[[noreturn]] BROOD_INLINE void become_server(Server server, StartWorker start, bool host_is_threaded, std::string_view pool);
+
+/// A worker that is a copy of the server.
+BROOD_INLINE pid_t start_by_fork(Server& server, WorkerChannel& channel);
+
+#if BROOD_BODIES
 
 class ServerLoop {
  public:
@@ -258,11 +270,12 @@ class ServerLoop {
   bool alone_ = false;  ///< no other thread here: nobody prints
 };
 
+BROOD_INLINE void run_server(Server& server, StartWorker start_worker) { ServerLoop(server, start_worker).run(); }
+
 /// A server's name in ps is its pool's with this behind it.
 inline constexpr std::string_view server_suffix = "-srv";
 
-/// The child of a fork of the host becomes a server. Nothing that it throws may reach the host's frames below.
-[[noreturn]] inline void become_server(Server server, StartWorker start, bool host_is_threaded, std::string_view pool) {
+[[noreturn]] BROOD_INLINE void become_server(Server server, StartWorker start, bool host_is_threaded, std::string_view pool) {
   take_role(ProcessRole::server);
   const LeaveAtEnd end;
   if (host_is_threaded) flushes_all_streams = false;
@@ -293,7 +306,7 @@ inline constexpr std::string_view server_suffix = "-srv";
 // ---- the two ways in which a server starts a worker ----------------------------------------------------------------
 
 /// The child of a fork becomes a worker. First the parent's death, then everything else.
-[[noreturn]] inline void become_worker(Server& server, WorkerChannel& channel, pid_t parent) {
+[[noreturn]] BROOD_INLINE void become_worker(Server& server, WorkerChannel& channel, pid_t parent) {
   take_role(ProcessRole::worker);
   if (!die_with_parent(parent)) ::_exit(0);
   unblock_all_signals();
@@ -309,12 +322,13 @@ inline constexpr std::string_view server_suffix = "-srv";
   run_worker(std::move(channel), server.preloaded, server.snapshot, true);
 }
 
-/// A worker that is a copy of the server.
-inline pid_t start_by_fork(Server& server, WorkerChannel& channel) {
+BROOD_INLINE pid_t start_by_fork(Server& server, WorkerChannel& channel) {
   const pid_t parent = ::getpid();
   const pid_t pid = retried("fork", [] { return ::fork(); });
   if (pid == 0) become_worker(server, channel, parent);
   return pid;
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood::inline v0_1::detail

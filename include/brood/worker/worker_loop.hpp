@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/os/own_process.hpp>
 #include <brood/os/pipe.hpp>
@@ -51,6 +52,8 @@ struct WorkerChannel {
   Fd status;
   Fd output;  ///< takes what it prints, until its set-up; empty when that is not captured
 };
+
+#if BROOD_BODIES
 
 class WorkerLoop {
  public:
@@ -353,7 +356,7 @@ class WorkerLoop {
 };
 
 /// The life of a worker process. Never returns. `forked`: from a server that has called end_exit_here.
-[[noreturn]] inline void run_worker(WorkerChannel channel, const std::vector<PreloadedObject>& preloaded,
+[[noreturn]] BROOD_INLINE void run_worker(WorkerChannel channel, const std::vector<PreloadedObject>& preloaded,
                                     const void* snapshot, bool forked) {
   const LeaveAtEnd end(forked);
   try {
@@ -366,5 +369,7 @@ class WorkerLoop {
     leave(exit_code_of_broken_worker);
   }
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood::detail
