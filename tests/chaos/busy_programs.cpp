@@ -29,7 +29,7 @@
 #include "support/proc.hpp"
 
 namespace chaos {
-namespace {
+namespace in_busy_programs {
 
 constexpr unsigned turn = 50;      ///< so many of one kind, then so many of the other
 constexpr unsigned judged = 1000;  ///< of fewer nothing can be said
@@ -163,9 +163,10 @@ Report write_beside(const std::string& name, const Options& options, bool withou
   return report;
 }
 
-}  // namespace
+}  // namespace in_busy_programs
 
 Mode busy_programs() {
+  using namespace in_busy_programs;
   Options defaults;
   defaults.rounds = 200;
   return {"busy-programs",

@@ -21,7 +21,7 @@
 #include "chaos/options.hpp"
 
 namespace chaos {
-namespace {
+namespace in_cycles {
 
 std::uint64_t twice(std::uint64_t n) { return n * 2; }
 std::uint64_t dies() {
@@ -103,9 +103,10 @@ Report come_and_go(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_cycles
 
 Mode cycles() {
+  using namespace in_cycles;
   Options defaults;
   defaults.rounds = 200;
   return {"cycles", "N pools, one after the other", "rounds", "descriptor process orphan", defaults, [](const Options& options) {

@@ -20,7 +20,7 @@
 #include "support/child.hpp"
 
 namespace chaos {
-namespace {
+namespace in_dead_writes {
 
 constexpr unsigned workers = 2;
 
@@ -115,9 +115,10 @@ Report dead_peers(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_dead_writes
 
 Mode dead_writes() {
+  using namespace in_dead_writes;
   Options defaults;
   defaults.rounds = 400;
   defaults.mib = 16;

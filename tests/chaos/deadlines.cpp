@@ -22,7 +22,7 @@
 #include "chaos/options.hpp"
 
 namespace chaos {
-namespace {
+namespace in_deadlines {
 
 using Times = SharedArray<std::int64_t>;
 
@@ -121,9 +121,10 @@ Report time_out(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_deadlines
 
 Mode deadlines() {
+  using namespace in_deadlines;
   Options defaults;
   defaults.tasks = 100;
   defaults.workers = 4;

@@ -27,7 +27,7 @@
 #include "support/sanitizer.hpp"
 
 namespace chaos {
-namespace {
+namespace in_growth {
 
 std::uint64_t crash_often(std::uint64_t task) {
   if (task % 100 != 99) return task * 3;
@@ -169,9 +169,10 @@ Report live_long(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_growth
 
 Mode growth() {
+  using namespace in_growth;
   Options defaults;
   defaults.tasks = 20'000;
   defaults.workers = 4;

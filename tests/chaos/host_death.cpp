@@ -22,7 +22,7 @@
 #include "support/child.hpp"
 
 namespace chaos {
-namespace {
+namespace in_host_death {
 
 using std::chrono::microseconds;
 
@@ -166,9 +166,10 @@ Report kill_hosts(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_host_death
 
 Mode host_death() {
+  using namespace in_host_death;
   Options defaults;
   defaults.rounds = 20;
   return {"host-death", "N hosts killed in each of seven states; nothing may outlive them", "rounds", "survivor daemon", defaults,

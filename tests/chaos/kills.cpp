@@ -23,7 +23,7 @@
 #include "chaos/options.hpp"
 
 namespace chaos {
-namespace {
+namespace in_kills {
 
 using Starts = SharedArray<std::uint8_t>;
 using std::chrono::microseconds;
@@ -339,9 +339,10 @@ Report storm(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_kills
 
 Mode kills() {
+  using namespace in_kills;
   Options defaults;
   defaults.tasks = 20'000;
   defaults.rounds = 100;

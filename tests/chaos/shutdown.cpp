@@ -29,7 +29,7 @@
 #include "support/child.hpp"
 
 namespace chaos {
-namespace {
+namespace in_shutdown {
 
 constexpr auto grace = 100ms;
 constexpr double limit_ms = 100 + 1000;
@@ -300,9 +300,10 @@ Report end_pools(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_shutdown
 
 Mode shutdown() {
+  using namespace in_shutdown;
   Options defaults;
   defaults.rounds = 5;
   defaults.mib = 64;

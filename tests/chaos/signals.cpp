@@ -29,7 +29,7 @@
 #include "support/clone3.hpp"
 
 namespace chaos {
-namespace {
+namespace in_signals {
 
 constexpr unsigned tasks = 2;                     // each in a worker of its own
 constexpr std::array to_group{SIGURG, SIGWINCH};  // who has no handler for them does not notice
@@ -199,9 +199,10 @@ Report storm(const std::string& name, const Options& options) {
   return report;
 }
 
-}  // namespace
+}  // namespace in_signals
 
 Mode signals() {
+  using namespace in_signals;
   Options defaults;
   defaults.rounds = 200;
   defaults.mib = 16;

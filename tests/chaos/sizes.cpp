@@ -15,7 +15,7 @@
 #include "chaos/options.hpp"
 
 namespace chaos {
-namespace {
+namespace in_sizes {
 
 using Payload = std::vector<std::uint8_t>;
 
@@ -181,9 +181,10 @@ class Sizes {
   unsigned left_out_ = 0;
 };
 
-}  // namespace
+}  // namespace in_sizes
 
 Mode sizes() {
+  using namespace in_sizes;
   Options defaults;
   defaults.mib = 17;
   return {"sizes", "payloads from 0 bytes to N MiB and a byte, there and back; 32 in flight; the caps", "mib", "checksum cap",

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,17 @@ using support::ProcessRole;
 namespace {
 
 void sleep_on() { ::sleep(3'600); }
+
+/// More than its pipe holds.
+void prints_a_lot() {
+  const std::string text(80'000, 'x');
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t count = ::write(STDOUT_FILENO, text.data() + done, text.size() - done);
+    if (count <= 0) ::_exit(99);
+    done += static_cast<std::size_t>(count);
+  }
+  throw std::runtime_error("has printed");
+}
 
 /// The middle of it can't be read.
 std::vector<double> result_with_a_hole() {
@@ -96,4 +108,29 @@ TEST_CASE("a large result that its worker can't read itself fails its task, whic
     REQUIRE_FALSE(outcome.has_value());
     CHECK_MESSAGE(outcome.failure().kind() != brood::FailureKind::cancelled, outcome.failure().message());
   }
+}
+
+TEST_CASE("a worker prints on when what it has printed can't be read for a moment, and the output says so") {
+  support::Board board;
+  const support::Leftovers audit;
+  brood::PoolOptions options;
+  options.workers = 1;
+  options.output = brood::Output::capture;
+  brood::Pool<support::ForkServer> pool(options);
+  int told = 0;
+  for (std::uint64_t first = 1; first <= 6; ++first) {
+    CAPTURE(first);
+    REQUIRE(pool.submit(&support::doubled, std::string("x")).get() == "xx");
+    board.plan({{.action = FaultAction::fail, .value = EIO, .role = ProcessRole::host, .name = "read", .first = first, .last = first + 3}});
+    auto future = pool.submit(&prints_a_lot);
+    REQUIRE(future.wait_for(std::chrono::seconds(20)));
+    const auto outcome = future.outcome();
+    REQUIRE_FALSE(outcome.has_value());
+    const std::string output = outcome.failure().captured_output();
+    const std::size_t note = output.find("[brood could not read here: ");
+    if (note != std::string::npos) ++told;
+    CHECK(output.find("[brood", note + 1) == std::string::npos);
+    board.plan({});
+  }
+  CHECK(told > 0);
 }

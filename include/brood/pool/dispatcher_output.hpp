@@ -3,7 +3,6 @@
 // Dispatcher: what workers print.
 #pragma once
 
-#include <span>
 #include <string>
 
 #include <brood/core/config.hpp>
@@ -13,7 +12,8 @@
 
 namespace brood::inline v0_1::detail {
 
-/// Reads what a worker has printed. A read that is refused is tried once more; then what comes is lost, and the output says so.
+/// Reads what a worker has printed. A read that is refused is tried once more; then something may be lost, and the output says
+/// so, once in a row. Whoever comes next tries again: a pipe that nobody reads would stop the worker in its next print.
 BROOD_INLINE void Dispatcher::read_output(Slot& slot) {
   if (!slot.ends.output) return;
   for (const bool last : {false, true}) {
@@ -21,10 +21,7 @@ BROOD_INLINE void Dispatcher::read_output(Slot& slot) {
       if (slot.receive_output()) poller_.remove(slot.ends.output.get());
       return;
     } catch (const SystemError& error) {
-      if (!last) continue;
-      poller_.remove(slot.ends.output.get());
-      const std::string note = std::string("[brood lost what follows: ") + error.what() + "]\n";
-      slot.output.append(std::as_bytes(std::span(note)));
+      if (last) slot.output.append_once(std::string("[brood could not read here: ") + error.what() + "]\n");
     }
   }
 }

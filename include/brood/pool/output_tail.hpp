@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace brood::inline v0_1::detail {
@@ -19,6 +20,11 @@ class OutputTail {
     if (bytes.size() > kept) bytes = bytes.last(kept);
     if (text_.size() + bytes.size() > 2 * kept) text_.erase(0, text_.size() - kept);
     text_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+
+  /// Unless it ends so already.
+  void append_once(std::string_view text) {
+    if (!text_.ends_with(text)) append(std::as_bytes(std::span(text)));
   }
 
   /// What is kept; afterwards nothing is.

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/core/config.hpp>
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/core/task_progress.hpp>
@@ -155,7 +156,7 @@ inline std::string Task::submitted() const {
   return ", submitted at " + std::string(file) + ":" + std::to_string(where.line());
 }
 
-inline void drop_pull(Task& task) noexcept;  // dispatcher_pulls.hpp
+BROOD_INLINE void drop_pull(Task& task) noexcept;  // dispatcher_pulls.hpp
 
 using TaskPtr = std::shared_ptr<Task>;
 
