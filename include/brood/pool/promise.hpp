@@ -111,10 +111,10 @@ class Promise : public std::enable_shared_from_this<Promise> {
   // What a Future calls is virtual, and `inline` here already: so only programs that make promises have the code of it.
 
   /// Waits until it is resolved, and drives the pools beneath meanwhile. False when the deadline passes first.
-  virtual inline bool wait(Clock::time_point deadline);
+  virtual BROOD_INLINE bool wait(Clock::time_point deadline);
 
   /// Cancels the tasks beneath. Returns whether any was.
-  virtual inline bool cancel();
+  virtual BROOD_INLINE bool cancel();
 
   std::atomic<unsigned> readers{0};
 
