@@ -154,7 +154,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     brood::LaunchOptions options;
     options.kill_tree = now.in.flag();
     options.capture_output = now.in.flag();
-    LocalServer source(server_pid, std::move(host), Fd(), "Policy", preloads, made, options);
+    LocalServer source(std::move(host), Fd(), "Policy", preloads, made, options);
+    source.begin(server_pid);
     while (!now.in.empty() && !listen(source)) use(source);
     fuzz::require(source.preloads().size() == preloads.size(), "Preloads come and go");
   }

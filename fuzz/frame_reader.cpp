@@ -84,7 +84,7 @@ Story read_in_portions(std::span<const std::byte> stream, std::uint64_t limit, s
     while (!stream.empty()) {
       seed = seed * 6364136223846793005U + 1442695040888963407U;
       const auto portion = stream.first(std::min(stream.size(), sizes[(seed >> 33) % std::size(sizes)]));
-      const auto target = (seed >> 60 & 3) != 0 ? reader.direct_target() : std::span<std::byte>();
+      const auto target = (seed >> 60 & 3) != 0 ? reader.direct_target(recorder) : std::span<std::byte>();
       std::size_t taken = portion.size();
       if (target.empty()) {
         reader.feed(portion, recorder);
@@ -142,7 +142,7 @@ void check_memory(std::span<const std::byte> stream, std::uint64_t limit) {
   FrameReader reader;
   try {
     for (auto rest = stream; !rest.empty();) {
-      const auto target = reader.direct_target();
+      const auto target = reader.direct_target(dropper);
       const auto portion = rest.first(std::min(rest.size(), target.empty() ? std::size_t{4096} : target.size()));
       if (target.empty()) {
         reader.feed(portion, dropper);

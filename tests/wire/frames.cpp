@@ -72,7 +72,7 @@ TEST_CASE("FrameReader::direct_target takes large payloads without a detour") {
   reader.feed(frame.view().first(sizeof(FrameHeader) + 10), collector);
   std::size_t at = sizeof(FrameHeader) + 10;
   while (at < frame.size()) {
-    const auto target = reader.direct_target();
+    const auto target = reader.direct_target(collector);
     if (target.empty()) {
       reader.feed(frame.view().subspan(at), collector);
       break;

@@ -19,9 +19,9 @@ namespace brood::inline v0_1::detail {
 
 /// The beginning of a small file under /proc or /sys; empty when it can't be read. Throws nothing of the kernel's.
 inline std::string read_small_file(const std::string& path) {
+  std::string text(std::size_t{16} << 10, '\0');
   const int fd = retried("open", [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   if (fd < 0) return {};
-  std::string text(std::size_t{16} << 10, '\0');
   std::size_t size = 0;
   while (size < text.size()) {
     const auto count = retried("read", [&] { return ::read(fd, text.data() + size, text.size() - size); });

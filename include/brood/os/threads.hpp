@@ -6,7 +6,7 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -40,10 +40,10 @@ inline int count_threads() noexcept {
   if (size <= 0) return 0;
   text[size] = '\0';
   // the command's name, in brackets, may hold anything; the number of threads is the 18th field behind it
-  const std::string fields(text);
+  const std::string_view fields(text, static_cast<std::size_t>(size));
   std::size_t at = fields.rfind(')');
-  for (int field = 0; field < 18 && at != std::string::npos; ++field) at = fields.find(' ', at + 1);
-  return at == std::string::npos ? 0 : std::atoi(fields.c_str() + at);
+  for (int field = 0; field < 18 && at != std::string_view::npos; ++field) at = fields.find(' ', at + 1);
+  return at == std::string_view::npos ? 0 : std::atoi(text + at);
 }
 
 }  // namespace brood::detail

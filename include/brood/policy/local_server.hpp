@@ -36,12 +36,23 @@ class LocalServer final : public WorkerSource {
   /// What the server is a process of.
   enum class Made { by_fork, by_exec };
 
-  LocalServer(pid_t pid, ControlSocket control, Fd lifeline, std::string policy, std::vector<std::string> preloads,
-              Made made, const LaunchOptions& options)
-      : pid_(pid), pidfd_(open_pidfd(pid)), control_(std::move(control)), lifeline_(std::move(lifeline)),
-        policy_(std::move(policy)), made_(made), kill_tree_(options.kill_tree), captures_(options.capture_output) {
+  /// Made before its process is, so that no process can be left without.
+  LocalServer(ControlSocket control, Fd lifeline, std::string policy, std::vector<std::string> preloads, Made made,
+              const LaunchOptions& options)
+      : control_(std::move(control)), lifeline_(std::move(lifeline)), policy_(std::move(policy)), made_(made),
+        kill_tree_(options.kill_tree), captures_(options.capture_output) {
     for (std::string& type : preloads) preloads_.emplace_back().type = std::move(type);
   }
+
+  /// Its process has been started.
+  void begin(pid_t pid) noexcept {
+    pid_ = pid;
+    pidfd_ = open_pidfd(pid);
+    reaped_ = false;
+  }
+
+  /// In a copy of the host, which is the server.
+  void leave_to_host() noexcept { control_.close(); }
 
   /// Kills the server if it still runs, and its workers with it, and reaps it.
   ~LocalServer() override {
@@ -291,7 +302,7 @@ class LocalServer final : public WorkerSource {
     return message.number >= 0 && static_cast<std::size_t>(message.number) < preloads_.size();
   }
 
-  pid_t pid_;
+  pid_t pid_ = 0;
   Fd pidfd_;
   ControlSocket control_;
   Fd lifeline_;
@@ -304,7 +315,7 @@ class LocalServer final : public WorkerSource {
   bool captures_;
   std::optional<StatusMemory> next_memory_;
   bool lost_ = false;  ///< it closed its end of the control socket, and did not end by itself
-  bool reaped_ = false;
+  bool reaped_ = true;  ///< or not yet started
   bool drained_ = false;  ///< the socket was read once more after the end
   Ended end_;
 };
@@ -333,10 +344,11 @@ BROOD_INLINE std::unique_ptr<WorkerSource> launch_server_by_exec(std::string_vie
     Pipe lifeline = Pipe::make();
     std::vector<int> handed{hand_over.get(), server.fd(), lifeline.read.get()};
     if (own_pidfd) handed.push_back(own_pidfd.get());
-    const pid_t pid = spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments(),
-                                      options.surroundings);
-    return std::make_unique<LocalServer>(pid, std::move(host), std::move(lifeline.write), policy, std::move(preloads),
-                                         LocalServer::Made::by_exec, options);
+    auto source = std::make_unique<LocalServer>(std::move(host), std::move(lifeline.write), policy, std::move(preloads),
+                                                LocalServer::Made::by_exec, options);
+    source->begin(spawn_own_image(handed, entry_state.initialized ? entry_state.arguments : read_own_arguments(),
+                                  options.surroundings));
+    return source;
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());
@@ -355,21 +367,22 @@ BROOD_INLINE std::unique_ptr<WorkerSource> launch_server_by_fork(std::string_vie
     flush_output(!host_is_threaded);
     ModuleTable::instance().refresh();
     ModuleTable::program();  // its first look-up is done: no thread holds its guard across the fork
-    pid_t pid = 0;
+    auto source = std::make_unique<LocalServer>(std::move(host_end), std::move(lifeline.write), policy, std::vector<std::string>{},
+                                                LocalServer::Made::by_fork, options);
     {
       const AllSignalsBlocked blocked;
       auto table = ModuleTable::instance().hold();
-      pid = checked("fork", [] { return ::fork(); });
+      const pid_t pid = checked("fork", [] { return ::fork(); });
       if (pid == 0) {
         table.unlock();
         if (!options.surroundings.enter()) ::_exit(exit_code_of_broken_worker);
-        host_end.close();
+        source->leave_to_host();
         become_server({std::move(server_end), std::move(lifeline.read), std::move(own_pidfd), host, process_depth, {}, {},
                        options.snapshot}, start_worker, host_is_threaded, options.name);
       }
+      source->begin(pid);
     }
-    return std::make_unique<LocalServer>(pid, std::move(host_end), std::move(lifeline.write), policy,
-                                         std::vector<std::string>{}, LocalServer::Made::by_fork, options);
+    return source;
   } catch (const SystemError& error) {
     throw LaunchError("the server of " + policy + " could not be started: " + error.what(), error.call(),
                       error.code().value());

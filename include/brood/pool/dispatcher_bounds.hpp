@@ -29,7 +29,7 @@ struct DispatcherBounds {
   static constexpr unsigned max_looks = 5;
   static constexpr std::size_t pipe_capacity = std::size_t{1} << 20;  ///< the most that a pipe holds
   static constexpr std::chrono::milliseconds patrol_interval{1'000};
-  static constexpr unsigned max_unstarted_deaths = 20;  ///< of a task: one that has started may deny it
+  static constexpr unsigned max_unstarted_deaths = 5;  ///< of a task: what comes with it may be what ends its workers
 };
 
 /// When a worker is to be looked at next.

@@ -199,11 +199,12 @@ BROOD_INLINE bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rs
       had_started = true;
       resolve_dead(slot, *each, status, peak_rss_kib);
     } else if (first && slot.greeted && ++(*each)->unstarted_deaths > max_unstarted_deaths) {
-      had_started = true;  // it says that it has not, again and again
+      had_started = true;  // it says that it has not, again and again: it may deny it, or be more than a worker can take in
       resolve_dead(slot, *each, status, peak_rss_kib);
     } else if ((*each)->cancel_wanted) {
       resolve(*each, make_failure(FailureKind::cancelled, **each, "it was cancelled before it started"));
     } else {
+      if (first && slot.greeted) pause_starts((*each)->unstarted_deaths);
       requeue(*each);
     }
   }
@@ -219,24 +220,24 @@ BROOD_INLINE void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long p
                             slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
   std::exception_ptr cause = slot.start_cause;
-  if (!cause) {
+  if (!cause && !slot.greeted) {
     read_output(slot);
     const std::string hook = hook_that_runs(slot);
-    const std::string when = slot.greeted   ? " before it had run a task"
-                             : hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
-                                            : " before it was up, in " + hook;
-    cause = std::make_exception_ptr(LaunchError("a worker" + who + " " + status.describe() + when +
-                                                        (slot.greeted ? "" : quote_tail(slot.output.take())),
-                                                    "worker start", 0));
+    const std::string when = hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
+                                          : " before it was up, in " + hook;
+    cause = std::make_exception_ptr(
+        LaunchError("a worker" + who + " " + status.describe() + when + quote_tail(slot.output.take()), "worker start", 0));
   }
   const std::uint32_t source_id = slot.source;
   const Seat seat = slot.seat;
+  const bool was_up = slot.greeted;
   release_slot(slot);
   if (told_to) return;
   ++workers_died_;
   Source* const source = find_source(source_id);
   if (says_nothing || source == nullptr || source->state == Source::State::ended) return;
-  start_failed(*source, seat, cause);
+  // one that was up has shown that workers can be started: what it died of is its task's affair, or whose kill it was
+  if (!was_up || seat == Seat::spare) start_failed(*source, seat, cause);
 }
 
 }  // namespace brood::detail

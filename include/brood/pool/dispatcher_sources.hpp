@@ -36,6 +36,7 @@ BROOD_INLINE void Dispatcher::launch_main() {
 
 BROOD_INLINE std::uint32_t Dispatcher::add_source(std::unique_ptr<WorkerSource> impl, bool snapshot) {
   auto source = std::make_unique<Source>();
+  while (find_source(next_source_) != nullptr) next_source_ = next_source_ % 0xffffff + 1;
   source->id = next_source_;
   next_source_ = next_source_ % 0xffffff + 1;
   source->snapshot = snapshot;
@@ -292,13 +293,20 @@ BROOD_INLINE Dispatcher::Clock::time_point Dispatcher::next_timer() const {
 BROOD_INLINE void Dispatcher::fire_timers() {
   const auto now = Clock::now();
   while (!slot_timers_.empty() && slot_timers_.begin()->when <= now) {
-    const auto [deadline, index, generation] = *slot_timers_.begin();
-    slot_timers_.erase(slot_timers_.begin());
+    auto timer = slot_timers_.extract(slot_timers_.begin());
+    const auto [deadline, index, generation] = timer.value();
     Slot* const slot = find_slot(index, generation & 0xffffffff);
     if (slot == nullptr || slot->generation != generation) continue;
-    if (slot->task_check == deadline) check_deadline(*slot);
-    if (slot->idle_until == deadline) check_idle(*slot);
-    if (slot->deadline == deadline) overdue(*slot);
+    Clock::time_point Slot::*fired = nullptr;
+    try {
+      if (slot->task_check == deadline) fired = &Slot::task_check, check_deadline(*slot);
+      if (slot->idle_until == deadline) fired = &Slot::idle_until, check_idle(*slot);
+      if (slot->deadline == deadline) fired = &Slot::deadline, overdue(*slot);
+    } catch (const std::bad_alloc&) {  // again in the next turn
+      if (slot->generation == generation && fired != nullptr && slot->*fired == Clock::time_point::max()) slot->*fired = deadline;
+      slot_timers_.insert(std::move(timer));
+      throw;
+    }
   }
   if (next_leave_ <= now) find_next_leave();
   if (next_patrol_ <= now) {

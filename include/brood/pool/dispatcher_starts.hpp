@@ -302,13 +302,16 @@ BROOD_INLINE const std::shared_ptr<const Bytes>& Dispatcher::setup() {
   return setup_;
 }
 
-/// A worker did not come up. The next try waits a little, longer each time. When nothing is up and the tries are used up
-/// the pool is broken: the work that waits fails with the cause. Later work has one more try, which mends the pool when
-/// it succeeds.
+/// After the `failures`th in a row: the next start waits, longer each time.
+BROOD_INLINE void Dispatcher::pause_starts(unsigned failures) noexcept {
+  retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(failures, 8U));
+}
+
+/// A worker did not come up. When nothing is up and the tries are used up the pool is broken: the work that waits fails with
+/// the cause. Later work has one more try, which mends the pool when it succeeds.
 BROOD_INLINE void Dispatcher::start_failed(Source& source, Seat seat, const std::exception_ptr& cause) {
   if (seat == Seat::spare) return spare_failed();
-  ++start_failures_;
-  retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(start_failures_, 8U));
+  pause_starts(++start_failures_);
   const bool some_up =
       any_of(slots_, [&](const auto& slot) { return slot->source == source.id && slot->state() == SlotState::ready; });
   if (some_up || start_failures_ < max_start_failures) return;

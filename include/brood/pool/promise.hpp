@@ -28,6 +28,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -129,6 +130,17 @@ class Promise : public std::enable_shared_from_this<Promise> {
   }
   /// Precondition: there is an outcome. To be followed by deliver(), by whoever has called hear().
   void resolve() noexcept;
+  /// This thread runs what makes the value: it must not wait for it.
+  class Running {
+   public:
+    explicit Running(Promise& promise) noexcept : runner_(promise.runner_) { runner_.store(std::this_thread::get_id()); }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() { runner_.store({}); }
+
+   private:
+    std::atomic<std::thread::id>& runner_;
+  };
 
  private:
   struct Follower {
@@ -153,6 +165,7 @@ class Promise : public std::enable_shared_from_this<Promise> {
   std::size_t first_ = 0;         ///< all in front of it are claimed
   std::vector<Follower> followers_;
   std::vector<std::shared_ptr<Waiter>> waiters_;
+  std::atomic<std::thread::id> runner_{};
   PromisePtr next_;  ///< in deliver()
   bool cancel_wanted_ = false;
   std::atomic<bool> resolved_{false};

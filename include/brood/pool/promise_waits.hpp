@@ -136,6 +136,9 @@ BROOD_INLINE void Promise::look(const std::shared_ptr<Waiter>& waiter, bool want
   if (resolved()) return;
   while (first_ < beneath_.size() && !beneath_[first_]) ++first_;
   const bool runs = first_ == beneath_.size();
+  if (runs && runner_.load() == std::this_thread::get_id()) {
+    throw Error("a Future was waited for by the function that is to make its value (Future::then): it would wait for itself for ever");
+  }
   bool has_news = wanted || runs || !needs_all();
   for (std::size_t at = first_; at < beneath_.size(); ++at) {
     const Beneath& each = beneath_[at];

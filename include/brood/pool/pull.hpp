@@ -94,8 +94,11 @@ class Pull {
     while (at_ != message_.blocks.size()) {
       if (left == 0) return State::going;
       if (done_ == 0) {
-        address_ = message_.blocks[at_].address;  // the assembly may put its own there
-        assembly_->begin(message_.blocks[at_].size);
+        const Block& block = message_.blocks[at_];
+        address_ = block.address;  // the assembly may put its own there
+        std::byte last{};          // no memory for what the worker does not have
+        if (read_memory_of(pid, address_ + block.size - 1, {&last, 1}) == EFAULT) return State::false_address;
+        assembly_->begin(block.size);
       }
       const std::uint64_t rest = message_.blocks[at_].size - done_;
       const std::span<std::byte> room = assembly_->room(stage, static_cast<std::size_t>(rest));

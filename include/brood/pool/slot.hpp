@@ -360,7 +360,7 @@ class Slot {
   template <class Handler>
   bool receive(std::span<std::byte> scratch, Handler& handler, std::size_t bytes) {
     for (;;) {
-      const auto direct = reader_.direct_target();
+      const auto direct = reader_.direct_target(handler);
       const auto target = direct.empty() ? scratch : direct;
       const Moved moved = read_some(ends.results.get(), target);
       if (moved.blocked) return false;

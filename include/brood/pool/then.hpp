@@ -147,6 +147,7 @@ class Then final : public PromiseOf<typename ThenTypes<R, F>::Value> {
   };
 
   Step run(Beneath beneath) {
+    const typename Promise::Running running(*this);
     std::optional<F> f(std::move(f_));  // what it has captured ends before the promise is resolved
     f_.reset();
     if constexpr (Types::takes == Takes::future) {

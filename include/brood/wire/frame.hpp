@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -84,6 +85,8 @@ inline void end_frame(Bytes& bytes, FrameHeader header) noexcept {
 ///   void admit(const FrameHeader&)   is the frame legal now? Throws if not. Called before memory is asked for.
 ///   void accept(Frame&&)             the frame is complete.
 ///
+/// and, if it likes, `void dropped(const FrameHeader&)`: there was no memory for it, and it is over. Without, std::bad_alloc is thrown.
+///
 /// Memory is asked for as the bytes arrive. When something was thrown, nothing may be fed any more.
 class FrameReader {
  public:
@@ -101,7 +104,7 @@ class FrameReader {
         handler.admit(frame_.header);
       } else {
         const std::size_t taken = std::min(bytes.size(), rest());
-        frame_.payload.append(bytes.data(), taken);
+        keep<Handler>(bytes.first(taken));
         bytes = bytes.subspan(taken);
       }
       finish(handler);
@@ -109,10 +112,17 @@ class FrameReader {
   }
 
   /// Where the next bytes may be received directly: a part of the rest of a large payload. Empty when there is none.
-  std::span<std::byte> direct_target() {
-    if (header_size_ < sizeof(FrameHeader) || rest() < direct_threshold) return {};
+  template <class Handler>
+  std::span<std::byte> direct_target(Handler&) {
+    if (header_size_ < sizeof(FrameHeader) || dropping_ || rest() < direct_threshold) return {};
     const std::size_t portion = std::min(rest(), std::max(direct_step, frame_.payload.size()));
-    frame_.payload.reserve(frame_.payload.size() + portion);
+    try {
+      frame_.payload.reserve(frame_.payload.size() + portion);
+    } catch (const std::bad_alloc&) {
+      if constexpr (!drops<Handler>) throw;
+      drop();
+      return {};
+    }
     return {frame_.payload.data() + frame_.payload.size(), portion};
   }
 
@@ -130,17 +140,44 @@ class FrameReader {
   static constexpr std::size_t direct_threshold = std::size_t{64} << 10;
   static constexpr std::size_t direct_step = std::size_t{1} << 20;
 
-  std::size_t rest() const noexcept { return static_cast<std::size_t>(frame_.header.size) - frame_.payload.size(); }
+  template <class Handler>
+  static constexpr bool drops = requires(Handler& handler, const FrameHeader& header) { handler.dropped(header); };
+
+  /// There is no memory for the frame that has begun: what comes of it is thrown away.
+  void drop() noexcept {
+    dropped_ += frame_.payload.size();
+    frame_.payload = Bytes();
+    dropping_ = true;
+  }
+
+  std::size_t rest() const noexcept { return static_cast<std::size_t>(frame_.header.size) - frame_.payload.size() - dropped_; }
+
+  template <class Handler>
+  void keep(std::span<const std::byte> bytes) {
+    try {
+      if (!dropping_) return frame_.payload.append(bytes.data(), bytes.size());
+    } catch (const std::bad_alloc&) {
+      if constexpr (!drops<Handler>) throw;
+      drop();
+    }
+    dropped_ += bytes.size();
+  }
 
   template <class Handler>
   void finish(Handler& handler) {
     if (rest() != 0) return;
     header_size_ = 0;
+    dropped_ = 0;
     Frame complete = std::exchange(frame_, Frame{});
+    if constexpr (drops<Handler>) {
+      if (std::exchange(dropping_, false)) return handler.dropped(complete.header);
+    }
     handler.accept(std::move(complete));
   }
 
   std::size_t header_size_ = 0;
+  std::size_t dropped_ = 0;  ///< of the payload
+  bool dropping_ = false;
   Frame frame_;
 };
 

@@ -89,7 +89,7 @@ class WorkerLoop {
     Bytes& buffer = buffer_of_process();  // not zeroed: what is not used is not touched
     if (buffer.size() < buffer_size) buffer.extend(buffer_size - buffer.size());
     while (!stopped_) {
-      const auto direct = reader_.direct_target();
+      const auto direct = reader_.direct_target(*this);
       const auto target = direct.empty() ? std::span(buffer.data(), buffer_size) : direct;
       const Moved moved = read_some(tasks_.get(), target);
       if (moved.ended) return;  // the host has gone
@@ -105,6 +105,15 @@ class WorkerLoop {
   // the handler of FrameReader
 
   void admit(const FrameHeader&) const noexcept {}  // the host is trusted
+
+  /// What comes is more than this worker has memory for.
+  void dropped(const FrameHeader& header) {
+    if (header.type != FrameType::task) leave(exit_code_of_broken_worker);
+    const std::uint64_t started = monotonic_ns();
+    if (stopped_ || !take(header, started)) return;
+    fail(header, started, [](Writer& why) { write_failure(why, std::make_exception_ptr(std::bad_alloc())); });
+    end_task(header);
+  }
 
   void accept(Frame&& frame) {
     switch (frame.header.type) {
@@ -234,20 +243,35 @@ class WorkerLoop {
     page.cpu_end_s.store(cpu_end, std::memory_order_relaxed);
   }
 
-  void run_task(Frame& frame) {
-    const FrameHeader& task = frame.header;
-    const bool listed = (task.flags & FrameHeader::listed) != 0;
-    if (listed && !reads_host_) return;  // the host takes it back when it reads our hello
-    if (listed && !host_.readable()) leave(0);  // a task has given up the right to: not started, it runs in another worker
+  static bool is_listed(const FrameHeader& task) noexcept { return (task.flags & FrameHeader::listed) != 0; }
+
+  /// Claims a task. False when the host takes it back: it has, or does so when it reads our hello.
+  bool take(const FrameHeader& task, std::uint64_t started) {
+    if (is_listed(task) && !reads_host_) return false;
+    if (is_listed(task) && !host_.readable()) leave(0);  // a task has given up the right to: it runs in another worker
     StatusPage& page = status_.page();
-    const std::uint64_t started = monotonic_ns();
     page.begin(task.number, started);
     if (!page.claim(task.number)) {
-      if (page.was_taken_back(task.number)) return;
+      if (page.was_taken_back(task.number)) return false;
       leave(exit_code_of_broken_worker);  // a task has written over the page, and nobody would answer for this one
     }
     page.progress.number.store(task.number, std::memory_order_release);
     page.task.store(task.task, std::memory_order_release);
+    return true;
+  }
+
+  void end_task(const FrameHeader& task) {
+    status_.page().task.store(0, std::memory_order_release);
+    if ((task.flags & FrameHeader::parting) == 0) return;
+    stopped_ = stop_hook_.empty();  // else the host says when
+    tried("sched_yield", [] { return ::sched_yield(); });  // a host on this CPU reads the answer before we end, which takes longer
+  }
+
+  void run_task(Frame& frame) {
+    const FrameHeader& task = frame.header;
+    const std::uint64_t started = monotonic_ns();
+    if (!take(task, started)) return;
+    StatusPage& page = status_.page();
     ItemLog log(page, results_.get(), identity_, task, own_, memory_, post_);
     if (std::exchange(context_.index, task.first) != task.first) name_process(name_, task.first);
     context_.task = task.task;
@@ -264,7 +288,7 @@ class WorkerLoop {
       Reader all(frame.payload.view());
       context_.call = all.number<std::uint64_t>();
       context_.item = all.number<std::uint64_t>();
-      const auto blocks = listed ? read_blocks(all) : std::vector<Block>();
+      const auto blocks = is_listed(task) ? read_blocks(all) : std::vector<Block>();
       Reader in = Reader::of_call(all.raw(all.remaining()), blocks, &host_).with(&post_);
       if ((task.flags & FrameHeader::limited) != 0) limit(read_limits(in));  // the host gives this worker no further task
       const auto thunk = reinterpret_cast<Thunk>(read_code(in));
@@ -281,10 +305,7 @@ class WorkerLoop {
     if (!failed && !large.sent()) answer(task, started, out, log);
     post_.end();
     frame.payload = Bytes();
-    page.task.store(0, std::memory_order_release);
-    if ((task.flags & FrameHeader::parting) == 0) return;
-    stopped_ = stop_hook_.empty();  // else the host says when
-    tried("sched_yield", [] { return ::sched_yield(); });  // a host on this CPU reads the answer before we end, which takes longer
+    end_task(task);
   }
 
   void answer(const FrameHeader& task, std::uint64_t started, Writer& out, ItemLog& log) {
