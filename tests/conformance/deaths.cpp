@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -23,6 +24,7 @@
 
 #include <brood/brood.hpp>
 
+#include "support/eventually.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 
@@ -146,6 +148,60 @@ TEST_CASE_TEMPLATE("an idle worker that is killed from outside costs no task", P
   }
   CHECK(pool.submit([] { return ::getpid(); }).get() != first);
   CHECK(pool.stats().failed == 0);
+}
+
+TEST_CASE_TEMPLATE("workers that have not run anything yet are killed from outside: no task fails, and the pool is not broken", Policy,
+                   EVERY_WORKER_POLICY) {
+  const support::Leftovers audit;
+  constexpr std::size_t workers = 8;  // more than the starts that may fail
+  brood::Pool<Policy> pool({.workers = workers});
+  std::vector<brood::Future<int>> never;
+  for (std::size_t n = 0; n < workers; ++n) never.push_back(pool.submit(&add_one, 1));
+  for (auto& each : never) each.cancel();
+  const auto all_idle = [&] {
+    const auto now = pool.stats().workers;
+    return now.size() == workers && std::all_of(now.begin(), now.end(), [](const auto& each) { return each.state == brood::WorkerState::idle; });
+  };
+  if (!support::eventually(all_idle)) return;  // a cancel came so early that a worker was not wanted any more
+  for (const auto& each : pool.stats().workers) REQUIRE(::kill(each.pid, SIGKILL) == 0);
+  std::vector<brood::Future<int>> futures;
+  for (int n = 0; n < 40; ++n) futures.push_back(pool.submit(&add_one, n));
+  for (int n = 0; n < 40; ++n) {
+    const auto outcome = futures[static_cast<std::size_t>(n)].outcome();
+    REQUIRE_MESSAGE(outcome.has_value(), outcome.failure().message());
+    CHECK(*outcome == n + 1);
+  }
+  CHECK(pool.stats().state == brood::PoolState::running);
+}
+
+TEST_CASE_TEMPLATE("a call whose workers are killed while they receive it fails alone, and in the end", Policy, EVERY_WORKER_POLICY) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  const std::vector<std::string> large(40'000, std::string(1'000, 'x'));  // in pieces: it goes through the pipe
+  std::atomic<bool> over = false;
+  auto first = pool.submit([](const std::vector<std::string>& it) { return static_cast<int>(it.size()); }, large);
+  std::vector<brood::Future<int>> others;
+  for (int n = 0; n < 20; ++n) others.push_back(pool.submit(&add_one, n));
+  unsigned kills = 0;
+  std::thread killer([&] {
+    pid_t last = 0;
+    while (!over && kills < 12) {
+      const auto workers = pool.stats().workers;
+      if (workers.empty() || workers[0].pid == 0 || workers[0].pid == last || workers[0].state == brood::WorkerState::starting || workers[0].tasks_done != 0) continue;
+      if (first.ready()) break;  // whoever is next is another's
+      last = workers[0].pid;
+      if (::kill(last, SIGKILL) == 0) ++kills;
+    }
+  });
+  const auto outcome = first.outcome();
+  over = true;
+  killer.join();
+  if (!outcome) CHECK_MESSAGE(outcome.failure().kind() == brood::FailureKind::worker_died, outcome.failure().message());
+  unsigned failures = outcome ? 0 : 1;
+  for (auto& each : others) failures += each.outcome() ? 0U : 1U;
+  CHECK(failures <= kills);
+  CHECK(failures <= 2);  // the last kill may have met the task behind it
+  CHECK(pool.stats().state == brood::PoolState::running);
 }
 
 TEST_CASE_TEMPLATE("a busy worker that is killed from outside fails its task", Policy, EVERY_WORKER_POLICY) {

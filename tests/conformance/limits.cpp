@@ -312,6 +312,29 @@ TEST_CASE_TEMPLATE("Limits::address_space: more is a std::bad_alloc", Policy, WO
   CHECK(pool.stats().workers_died == 0);
 }
 
+TEST_CASE_TEMPLATE("arguments that a worker has no memory for are a std::bad_alloc of their task alone", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  if (support::has_sanitizer) {
+    MESSAGE("skipped: AddressSanitizer reserves more address space than any limit allows");
+    return;
+  }
+  brood::PoolOptions options{.workers = 1};
+  options.limits.address_space = large;
+  brood::Pool<Policy> pool(options);
+  const auto count = [](const std::vector<std::string>& it) { return it.size(); };
+  const std::vector<std::string> much(large / 1'000, std::string(1'500, 'x'));  // in pieces: it goes through the pipe
+  auto first = pool.submit(count, much);
+  std::vector<brood::Future<int>> others;
+  for (int n = 0; n < 20; ++n) others.push_back(pool.submit(&add_one, n));
+  CHECK_THROWS_AS(static_cast<void>(first.get()), std::bad_alloc);
+  for (int n = 0; n < 20; ++n) CHECK(others[static_cast<std::size_t>(n)].get() == n + 1);
+  std::vector<std::vector<std::string>> items(5);
+  items[3] = much;
+  const auto outcomes = pool.try_map(count, items, {.chunk_size = 1});
+  for (std::size_t n = 0; n < items.size(); ++n) CHECK(outcomes[n].has_value() == (n != 3));
+  CHECK(pool.stats().workers_died == 0);
+}
+
 TEST_CASE_TEMPLATE("Limits::open_files: no descriptor beyond it", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   brood::PoolOptions options{.workers = 1};

@@ -446,3 +446,29 @@ TEST_CASE("many threads make, share out and await futures made by then") {
   CHECK(wrong == 0);
   CHECK(calls == 3 * threads * rounds);
 }
+
+TEST_CASE("a function that waits for the value that it is to make is told so") {
+  const support::Leftovers audit;
+  Pool pool({.workers = 1});
+  std::optional<Future<int>> own;
+  std::optional<Future<int>> behind;
+  const auto told = [](Future<int>& future) {
+    try {
+      return future.get();
+    } catch (const brood::Error& error) {
+      CHECK(std::string(error.what()).find("wait for itself") != std::string::npos);
+      return -1;
+    }
+  };
+  std::atomic<bool> known = false;
+  own.emplace(pool.submit(&add_one, 1).then([&](int n) {
+    while (!known) std::this_thread::yield();
+    return n + told(*own) + told(*behind);
+  }));
+  behind.emplace(own->then([](int n) { return n; }));  // through another
+  known = true;
+  CHECK(own->get() == 0);
+  CHECK(behind->get() == 0);
+  // one that has run may be waited for by the same thread
+  CHECK(pool.submit(&add_one, 1).then([&](int n) { return pool.submit(&add_one, n).then(&add_one).get(); }).get() == 4);
+}

@@ -39,6 +39,10 @@ struct NextTask {
   using Type = std::uint64_t Dispatcher::*;
   friend Type reveal(NextTask);
 };
+struct NextSource {
+  using Type = std::uint32_t Dispatcher::*;
+  friend Type reveal(NextSource);
+};
 struct Slots {
   using Type = std::vector<std::unique_ptr<Slot>> Dispatcher::*;
   friend Type reveal(Slots);
@@ -61,6 +65,7 @@ struct InsideServer {
 };
 template struct Exposed<Mutex, &Dispatcher::mutex_>;
 template struct Exposed<NextTask, &Dispatcher::next_task_>;
+template struct Exposed<NextSource, &Dispatcher::next_source_>;
 template struct Exposed<Slots, &Dispatcher::slots_>;
 template struct Exposed<Vacant, &Dispatcher::vacant_>;
 template struct Exposed<InsideFork, &brood::Pool<brood::ForkPolicy>::dispatcher_>;
@@ -165,3 +170,18 @@ TEST_CASE_TEMPLATE("claims of a worker go on beyond 2^32", Policy, WRAP_POLICIES
   REQUIRE_FALSE(died);
   works(pool);
 }
+
+#if !BROOD_TEST_HAS_THREAD_SANITIZER
+TEST_CASE("the numbers of snapshots begin anew after 2^24, and none is given twice at a time") {
+  const support::Leftovers audit;
+  brood::Pool<brood::ForkPolicy> pool({.workers = 2});
+  works(pool);
+  change(pool, [](Dispatcher& dispatcher, auto&) { dispatcher.*reveal(NextSource{}) = 0xffffff; });
+  for (int n = 0; n < 4; ++n) {
+    auto future = pool.submit([n] { return n; });
+    REQUIRE(future.wait_for(std::chrono::seconds(20)));
+    CHECK(future.get() == n);
+  }
+  works(pool);
+}
+#endif

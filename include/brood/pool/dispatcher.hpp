@@ -26,7 +26,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -47,6 +46,7 @@
 #include <brood/pool/progress.hpp>
 #include <brood/pool/pull.hpp>
 #include <brood/pool/slot.hpp>
+#include <brood/pool/slot_timers.hpp>
 #include <brood/pool/source.hpp>
 #include <brood/pool/stats.hpp>
 #include <brood/pool/surroundings.hpp>
@@ -67,7 +67,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   /// Launches the server and waits until it is ready. Throws what a server's failure is.
   void launch();
-
   /// Throws WrongProcess in another process than the one that made the pool.
   void check_process(const char* call) const;
   bool in_own_process() const noexcept { return own_.same(); }
@@ -255,6 +254,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   static ExitStatus seen_status(const Slot& slot) noexcept;
   void abandon(Slot& slot);
   bool settle(Slot& slot, ExitStatus status, long peak_rss_kib);
+  bool settle_one(Slot& slot, const TaskPtr& task, bool first, ExitStatus status, long peak_rss_kib);
   void release_slot(Slot& slot);
   std::string hook_that_runs(const Slot& slot);
   void worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib);
@@ -310,7 +310,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::unique_ptr<std::byte[]> scratch_;
   std::unique_ptr<std::byte[]> pull_stage_;  ///< the driver's, also without the lock
   std::vector<std::shared_ptr<Pull>> pulls_;  ///< large results that are to be read; some may have been given up
-
+  const Failure no_memory_;  ///< where there is none to say more
   TaskQueue queue_;
   std::vector<std::unique_ptr<Slot>> slots_;  ///< by index
   std::vector<std::uint32_t> vacant_;         ///< those that nobody uses
@@ -326,7 +326,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::uint32_t main_source_ = 0;  ///< 0: none just now
   std::vector<PreloadStats> preloads_;  ///< built by all main sources so far
   std::uint32_t next_source_ = 1;
-  std::set<SlotTimer> slot_timers_;
+  SlotTimers slot_timers_;
 
   std::multimap<Clock::time_point, TaskPtr> delayed_;     ///< to be run again, not before that time
   std::vector<std::unique_ptr<WorkerSource>> buried_;     ///< ended sources, to be destroyed without the lock

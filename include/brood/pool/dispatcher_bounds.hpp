@@ -32,16 +32,4 @@ struct DispatcherBounds {
   static constexpr unsigned max_unstarted_deaths = 5;  ///< of a task: what comes with it may be what ends its workers
 };
 
-/// When a worker is to be looked at next.
-struct SlotTimer {
-  std::chrono::steady_clock::time_point when;
-  std::uint32_t index;
-  std::uint64_t generation;
-
-  bool operator<(const SlotTimer& other) const noexcept {
-    if (when != other.when) return when < other.when;
-    return index != other.index ? index < other.index : generation < other.generation;
-  }
-};
-
 }  // namespace brood::detail

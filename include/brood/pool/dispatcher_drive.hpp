@@ -22,6 +22,12 @@ BROOD_INLINE Dispatcher::Dispatcher(PoolOptions options, PolicyHandle policy)
       seed_(options_.seed ? *options_.seed : fresh_seed()),
       surroundings_(options_, policy_),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(scratch_size)),
+      no_memory_([] {
+        FailureRecord record;
+        record.kind = FailureKind::worker_died;
+        record.message = "its worker ended; this process had no memory just then to say more";
+        return record;
+      }()),
       insight_(options_.name, options_.log, options_.trace) {
   poller_.add(bell_.fd(), EPOLLIN, tag(Tag::bell, 0));
   if (!options_.helper_thread) poller_.add(alarm_.emplace().fd(), EPOLLIN, tag(Tag::alarm, 0));

@@ -187,6 +187,24 @@ BROOD_INLINE std::string Dispatcher::hook_that_runs(const Slot& slot) {
   return step <= preloads.size() ? "after_fork of the Preload " + preloads[step - 1].type : "";
 }
 
+/// Resolves a task of a worker that has ended, its `first` or one behind that, or puts it back. Returns whether it had started.
+BROOD_INLINE bool Dispatcher::settle_one(Slot& slot, const TaskPtr& task, bool first, ExitStatus status, long peak_rss_kib) {
+  const bool revoked = slot.revoke(*task);
+  // one that says that it has not, again and again, may deny it, or be more than a worker can take in
+  const bool fatal = first && slot.greeted && task->unstarted_deaths >= max_unstarted_deaths;
+  if ((!revoked && (first || slot.has_started(*task))) || fatal) {
+    resolve_dead(slot, task, status, peak_rss_kib);
+    return true;
+  }
+  if (task->cancel_wanted) {
+    resolve(task, make_failure(FailureKind::cancelled, *task, "it was cancelled before it started"));
+    return false;
+  }
+  if (first && slot.greeted) pause_starts(++task->unstarted_deaths);
+  requeue(task);
+  return false;
+}
+
 /// Resolves the tasks of a worker that has ended, or puts them back. Returns whether one of them had started.
 BROOD_INLINE bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rss_kib) {
   drain(slot, true);
@@ -194,18 +212,10 @@ BROOD_INLINE bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rs
   const std::deque<TaskPtr> left = slot.assigned;
   while (!slot.assigned.empty()) remove_assigned(slot, slot.assigned.size() - 1);
   for (auto each = left.rbegin(); each != left.rend(); ++each) {
-    const bool first = std::next(each) == left.rend();
-    if (!slot.revoke(**each) && (first || slot.has_started(**each))) {
-      had_started = true;
-      resolve_dead(slot, *each, status, peak_rss_kib);
-    } else if (first && slot.greeted && ++(*each)->unstarted_deaths > max_unstarted_deaths) {
-      had_started = true;  // it says that it has not, again and again: it may deny it, or be more than a worker can take in
-      resolve_dead(slot, *each, status, peak_rss_kib);
-    } else if ((*each)->cancel_wanted) {
-      resolve(*each, make_failure(FailureKind::cancelled, **each, "it was cancelled before it started"));
-    } else {
-      if (first && slot.greeted) pause_starts((*each)->unstarted_deaths);
-      requeue(*each);
+    try {
+      had_started = settle_one(slot, *each, std::next(each) == left.rend(), status, peak_rss_kib) || had_started;
+    } catch (const std::bad_alloc&) {
+      if ((*each)->state != Task::State::resolved) resolve(*each, no_memory_);
     }
   }
   return had_started;

@@ -274,7 +274,7 @@ BROOD_INLINE void Dispatcher::bury(Lock& lock) {
 // ---- timers --------------------------------------------------------------------------------------------------------
 
 BROOD_INLINE Dispatcher::Clock::time_point Dispatcher::next_timer() const {
-  auto next = slot_timers_.empty() ? Clock::time_point::max() : slot_timers_.begin()->when;
+  auto next = slot_timers_.next();
   bool waiting = main_source_ == 0 && !queue_.empty();
   if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
   if (assigned_ != 0) next = std::min(next, next_patrol_);
@@ -292,9 +292,9 @@ BROOD_INLINE Dispatcher::Clock::time_point Dispatcher::next_timer() const {
 
 BROOD_INLINE void Dispatcher::fire_timers() {
   const auto now = Clock::now();
-  while (!slot_timers_.empty() && slot_timers_.begin()->when <= now) {
-    auto timer = slot_timers_.extract(slot_timers_.begin());
-    const auto [deadline, index, generation] = timer.value();
+  while (slot_timers_.next() <= now) {
+    const SlotTimer timer = slot_timers_.pop();
+    const auto [deadline, index, generation] = timer;
     Slot* const slot = find_slot(index, generation & 0xffffffff);
     if (slot == nullptr || slot->generation != generation) continue;
     Clock::time_point Slot::*fired = nullptr;
@@ -304,7 +304,7 @@ BROOD_INLINE void Dispatcher::fire_timers() {
       if (slot->deadline == deadline) fired = &Slot::deadline, overdue(*slot);
     } catch (const std::bad_alloc&) {  // again in the next turn
       if (slot->generation == generation && fired != nullptr && slot->*fired == Clock::time_point::max()) slot->*fired = deadline;
-      slot_timers_.insert(std::move(timer));
+      slot_timers_.add(timer);
       throw;
     }
   }

@@ -172,6 +172,7 @@ BROOD_INLINE std::uint32_t Dispatcher::number_of(const Slot& slot) const noexcep
 BROOD_INLINE Slot& Dispatcher::vacant_slot() {
   if (vacant_.empty()) {
     vacant_.reserve(slots_.size() + 1);  // there is room for all of them
+    slot_timers_.reserve(3);
     slots_.push_back(std::make_unique<Slot>(static_cast<std::uint32_t>(slots_.size())));
     vacant_.push_back(slots_.back()->index);
   }
@@ -215,7 +216,7 @@ BROOD_INLINE Slot* Dispatcher::start_worker(Source& source, Seat seat, std::uint
   take_seat(slot, seat, place);
   slot.reads_host = workers_read_;
   ++source.live;
-  if (slot.deadline != Clock::time_point::max()) slot_timers_.insert({slot.deadline, slot.index, slot.generation});
+  if (slot.deadline != Clock::time_point::max()) slot_timers_.add({slot.deadline, slot.index, slot.generation});
   FrameHeader header;
   header.type = FrameType::setup;
   header.first = number_of(slot);

@@ -373,9 +373,9 @@ BROOD_INLINE void Dispatcher::requeue(const TaskPtr& task) {
 BROOD_INLINE void Dispatcher::set_timer(Slot& slot, Clock::time_point Slot::* which, Clock::time_point when) {
   const Clock::time_point before = std::exchange(slot.*which, when);
   if (before != slot.deadline && before != slot.task_check && before != slot.idle_until) {
-    slot_timers_.erase({before, slot.index, slot.generation});
+    slot_timers_.remove({before, slot.index, slot.generation});
   }
-  if (when != Clock::time_point::max()) slot_timers_.insert({when, slot.index, slot.generation});
+  if (when != Clock::time_point::max()) slot_timers_.add({when, slot.index, slot.generation});
 }
 
 /// Takes back what the worker has not started, except for the first `keep`.
@@ -383,8 +383,8 @@ BROOD_INLINE void Dispatcher::revoke_unstarted(Slot& slot, std::size_t keep) {
   for (std::size_t at = slot.assigned.size(); at-- > keep;) {
     const TaskPtr task = slot.assigned[at];
     if (!slot.revoke(*task)) continue;
-    remove_assigned(slot, at);
     requeue(task);
+    remove_assigned(slot, at);
   }
 }
 
