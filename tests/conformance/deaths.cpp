@@ -157,12 +157,13 @@ TEST_CASE_TEMPLATE("workers that have not run anything yet are killed from outsi
   brood::Pool<Policy> pool({.workers = workers});
   std::vector<brood::Future<int>> never;
   for (std::size_t n = 0; n < workers; ++n) never.push_back(pool.submit(&add_one, 1));
+  REQUIRE(support::eventually([&] { return pool.stats().workers.size() == workers; }));
   for (auto& each : never) each.cancel();
   const auto all_idle = [&] {
     const auto now = pool.stats().workers;
     return now.size() == workers && std::all_of(now.begin(), now.end(), [](const auto& each) { return each.state == brood::WorkerState::idle; });
   };
-  if (!support::eventually(all_idle)) return;  // a cancel came so early that a worker was not wanted any more
+  REQUIRE(support::eventually(all_idle));
   for (const auto& each : pool.stats().workers) REQUIRE(::kill(each.pid, SIGKILL) == 0);
   std::vector<brood::Future<int>> futures;
   for (int n = 0; n < 40; ++n) futures.push_back(pool.submit(&add_one, n));
