@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include <brood/core/config.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/core/type_name.hpp>
 #include <brood/os/module.hpp>
@@ -22,7 +23,17 @@ namespace brood::inline v0_1::detail {
 ///
 /// The module travels with its identity and its path: a worker that has not opened it yet opens it by the path and
 /// then compares the identity.
-inline void write_code(Writer& out, const void* address) {
+BROOD_INLINE void write_code(Writer& out, const void* address);
+
+/// The code of this process that was meant. Throws ImageMismatch when it is not to be had here.
+BROOD_INLINE void* read_code(Reader& in);
+
+/// A function's name for messages: its symbol where there is one, else the module and the offset.
+BROOD_INLINE std::string name_of_code(const void* address);
+
+#if BROOD_BODIES
+
+BROOD_INLINE void write_code(Writer& out, const void* address) {
   const ModuleTable::Entry module = ModuleTable::instance().containing(address);
   if (!module) {
     throw SerializationError(
@@ -34,8 +45,7 @@ inline void write_code(Writer& out, const void* address) {
   out.number<std::uint64_t>(reinterpret_cast<std::uintptr_t>(address) - module->base);
 }
 
-/// The code of this process that was meant. Throws ImageMismatch when it is not to be had here.
-inline void* read_code(Reader& in) {
+BROOD_INLINE void* read_code(Reader& in) {
   ModuleIdentity identity;
   std::memcpy(identity.bytes.data(), in.raw(identity.bytes.size()).data(), identity.bytes.size());
   const std::string path(in.text());
@@ -67,8 +77,7 @@ inline void* read_code(Reader& in) {
   return reinterpret_cast<void*>(module->base + offset);
 }
 
-/// A function's name for messages: its symbol where there is one, else the module and the offset.
-inline std::string name_of_code(const void* address) {
+BROOD_INLINE std::string name_of_code(const void* address) {
   const ModuleTable::Entry module = ModuleTable::instance().containing(address);
   if (!module) return "a function at an unknown place";
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(address) - module->base;
@@ -82,5 +91,7 @@ inline std::string name_of_code(const void* address) {
   std::snprintf(text, sizeof text, "+0x%llx", static_cast<unsigned long long>(offset));
   return (module->path.empty() ? std::string("the program") : module->path) + text;
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood::detail

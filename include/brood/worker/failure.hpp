@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include <brood/core/config.hpp>
 #include <brood/core/bytes.hpp>
 #include <brood/core/errors.hpp>
 #include <brood/core/exit_status.hpp>
@@ -153,29 +154,40 @@ class Failure {
 namespace detail {
 
 /// What a worker says when a task has no value: a kind, and a text or an exception.
-inline void write_failure(Writer& out, FailureKind kind, const std::string& text) {
+BROOD_INLINE void write_failure(Writer& out, FailureKind kind, const std::string& text);
+BROOD_INLINE void write_failure(Writer& out, const std::exception_ptr& thrown);
+BROOD_INLINE void write_failure(Writer& out, const NotTakenOn& refused);
+BROOD_INLINE void write_too_large(Writer& out, std::uint64_t size, std::uint64_t limit);
+
+/// Turns what a worker said into a failure. Bytes that make no sense become a failure of kind protocol.
+BROOD_INLINE Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where, Circumstances known = {});
+
+#if BROOD_BODIES
+
+BROOD_INLINE void write_failure(Writer& out, FailureKind kind, const std::string& text) {
   out.number(kind);
   out.text(text.substr(0, max_exception_text));
 }
-inline void write_too_large(Writer& out, std::uint64_t size, std::uint64_t limit) {
+
+BROOD_INLINE void write_too_large(Writer& out, std::uint64_t size, std::uint64_t limit) {
   write_failure(out, FailureKind::too_large,
                 "its result is " + std::to_string(size) + " bytes long, more than PoolOptions::max_message_bytes (" +
                     std::to_string(limit) + "); raise the limit or return less");
 }
-inline void write_failure(Writer& out, const std::exception_ptr& thrown) {
+
+BROOD_INLINE void write_failure(Writer& out, const std::exception_ptr& thrown) {
   out.number(FailureKind::exception);
   write_exception(out, thrown);
 }
-inline void write_failure(Writer& out, const NotTakenOn& refused) {
+
+BROOD_INLINE void write_failure(Writer& out, const NotTakenOn& refused) {
   out.number(FailureKind::launch);
   out.text(std::string_view(refused.what()).substr(0, max_exception_text));
   out.text(refused.call());
   out.number<std::int32_t>(refused.error());
 }
 
-/// Turns what a worker said into a failure. Bytes that make no sense become a failure of kind protocol.
-inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where,
-                            Circumstances known = {}) {
+BROOD_INLINE Failure read_failure(std::span<const std::byte> bytes, Origin origin, const std::string& where, Circumstances known) {
   FailureRecord record;
   record.known = std::move(known);
   record.pid = origin.pid;
@@ -208,6 +220,8 @@ inline Failure read_failure(std::span<const std::byte> bytes, Origin origin, con
   }
   return Failure(std::move(record));
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace detail
 }  // namespace brood

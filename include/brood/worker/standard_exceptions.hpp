@@ -21,9 +21,27 @@
 #include <typeinfo>
 #include <variant>
 
+#include <brood/core/config.hpp>
 #include <brood/worker/remote_exception.hpp>
 
 namespace brood::inline v0_1::detail {
+
+/// Takes an exception apart, with the chain that it nests.
+BROOD_INLINE void write_exception(Writer& out, const std::exception_ptr& exception, int level = 0);
+
+/// What is known of an exception before it is rebuilt.
+struct ExceptionSummary {
+  std::string type;
+  std::string said;
+};
+
+BROOD_INLINE ExceptionSummary summarize_exception(std::span<const std::byte> bytes);
+
+/// Puts an exception together again. One whose type is not known here, or whose own code can't rebuild it, becomes a
+/// TaskError. Throws SerializationError when the bytes are no exception. `where` goes in front of a TaskError's text.
+BROOD_INLINE std::exception_ptr read_exception(Reader& in, Origin origin, const std::string& where);
+
+#if BROOD_BODIES
 
 /// What every exception has that is put together again: what it said, where it comes from, what it nests.
 struct Remains {
@@ -120,7 +138,7 @@ std::vector<ExceptionType>* describe_exceptions() {
 }
 
 /// The table of the standard library's exceptions, made at its first use.
-inline const std::vector<ExceptionType>& standard_exceptions() {
+BROOD_INLINE const std::vector<ExceptionType>& standard_exceptions() {
   static const auto* const table = describe_exceptions<
       std::exception, std::logic_error, std::domain_error, std::invalid_argument, std::length_error, std::out_of_range,
       std::future_error, std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
@@ -130,7 +148,7 @@ inline const std::vector<ExceptionType>& standard_exceptions() {
   return *table;
 }
 
-inline std::optional<ExceptionType> find_exception_type(std::string_view name) {
+BROOD_INLINE std::optional<ExceptionType> find_exception_type(std::string_view name) {
   static const std::string stream_failure = exception_name<std::ios_base::failure>();
   if (name == "std::__ios_failure") name = stream_failure;  // what libstdc++'s streams throw for it
   if (auto registered = ExceptionRegistry::instance().find(name)) return registered;
@@ -140,8 +158,7 @@ inline std::optional<ExceptionType> find_exception_type(std::string_view name) {
   return std::nullopt;
 }
 
-/// Takes an exception apart, with the chain that it nests.
-inline void write_exception(Writer& out, const std::exception_ptr& exception, int level = 0) {
+BROOD_INLINE void write_exception(Writer& out, const std::exception_ptr& exception, int level) {
   std::string type = "an unknown type";
   std::string said;
   std::exception_ptr nested;
@@ -176,13 +193,7 @@ inline void write_exception(Writer& out, const std::exception_ptr& exception, in
   if (follow) write_exception(out, nested, level + 1);
 }
 
-/// What is known of an exception before it is rebuilt.
-struct ExceptionSummary {
-  std::string type;
-  std::string said;
-};
-
-inline ExceptionSummary summarize_exception(std::span<const std::byte> bytes) {
+BROOD_INLINE ExceptionSummary summarize_exception(std::span<const std::byte> bytes) {
   Reader in(bytes);
   ExceptionSummary summary;
   summary.type = in.text();
@@ -190,9 +201,7 @@ inline ExceptionSummary summarize_exception(std::span<const std::byte> bytes) {
   return summary;
 }
 
-/// Puts an exception together again. One whose type is not known here, or whose own code can't rebuild it, becomes a
-/// TaskError. Throws SerializationError when the bytes are no exception. `where` goes in front of a TaskError's text.
-inline std::exception_ptr read_exception(Reader& in, Origin origin, const std::string& where) {
+BROOD_INLINE std::exception_ptr read_exception(Reader& in, Origin origin, const std::string& where) {
   const Reader::Nested level(in);
   const std::string type(in.text());
   const std::string said(in.text());
@@ -218,5 +227,7 @@ inline std::exception_ptr read_exception(Reader& in, Origin origin, const std::s
   const std::string message = where + " threw " + readable_name(type) + (said.empty() ? "" : ": " + said) + trouble;
   return make_remote(TaskError(message, readable_name(type), said, origin.pid, origin.task), origin, nested);
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood::detail
