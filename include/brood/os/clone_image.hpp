@@ -4,6 +4,11 @@
 // says ENOSYS. Containers say EPERM.
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/os/signals.hpp>
+
+#if BROOD_BODIES
+
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -15,8 +20,6 @@
 #include <cstddef>
 #include <memory>
 #include <span>
-
-#include <brood/os/signals.hpp>
 
 namespace brood::inline v0_1::detail {
 
@@ -35,7 +38,7 @@ struct CloneStart {
 /// until then no program that another thread of the host was writing can run (ETXTBSY); where that is refused, by the exec.
 /// Allocates nothing, writes no memory but its stack and `start`, and returns rather than to call what does not return: that
 /// would have a sanitizer clear a stack which is not this one.
-inline int run_clone(void* argument) noexcept {
+BROOD_INLINE int run_clone(void* argument) noexcept {
   CloneStart& start = *static_cast<CloneStart*>(argument);
   const auto failed = [&] {
     start.error = errno;
@@ -69,7 +72,7 @@ inline int run_clone(void* argument) noexcept {
 }
 
 /// Starts a program without a copy of any page table. Its pid, or -1 with errno.
-inline pid_t clone_image(CloneStart& start) {
+BROOD_INLINE pid_t clone_image(CloneStart& start) {
   constexpr std::size_t room = std::size_t{64} << 10;
   const auto stack = std::make_unique<std::byte[]>(room);
   const AllSignalsBlocked blocked;  // no handler of the host may run in the child, which has the host's memory
@@ -86,3 +89,5 @@ inline pid_t clone_image(CloneStart& start) {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

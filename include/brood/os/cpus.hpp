@@ -2,6 +2,11 @@
 // internal
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/os/syscall.hpp>
+
+#if BROOD_BODIES
+
 #include <sched.h>
 #include <unistd.h>
 
@@ -10,13 +15,11 @@
 #include <fstream>
 #include <string>
 
-#include <brood/os/syscall.hpp>
-
 namespace brood::inline v0_1::detail {
 
 /// The CPU quota of this process' control group, rounded up; 0 when there is none. Version 2 has "max 100000" or
 /// "150000 100000" (quota and period in µs) in one file, version 1 has two files.
-inline unsigned cgroup_cpus() {
+BROOD_INLINE unsigned cgroup_cpus() {
   const auto share = [](double quota, double period) {
     if (quota <= 0 || period <= 0) return 0U;
     return static_cast<unsigned>((quota + period - 1) / period);
@@ -52,7 +55,7 @@ inline unsigned cgroup_cpus() {
 }
 
 /// The highest number that a CPU of this machine may have, also one that is not plugged in.
-inline unsigned highest_cpu() {
+BROOD_INLINE unsigned highest_cpu() {
   std::ifstream possible("/sys/devices/system/cpu/possible");  // "0-127", "0,2-3"
   std::string ranges;
   if (possible >> ranges) {
@@ -63,7 +66,7 @@ inline unsigned highest_cpu() {
 }
 
 /// How many CPUs this process may use: by its affinity and its control group's quota. At least 1.
-inline unsigned usable_cpus() {
+BROOD_INLINE unsigned usable_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   unsigned cpus = 1;
@@ -77,3 +80,5 @@ inline unsigned usable_cpus() {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -2,6 +2,14 @@
 // internal
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/core/loops.hpp>
+#include <brood/core/type_name.hpp>
+#include <brood/os/fd.hpp>
+#include <brood/os/module.hpp>
+
+#if BROOD_BODIES
+
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
@@ -15,11 +23,6 @@
 #include <span>
 #include <string>
 #include <vector>
-
-#include <brood/core/loops.hpp>
-#include <brood/core/type_name.hpp>
-#include <brood/os/fd.hpp>
-#include <brood/os/module.hpp>
 
 namespace brood::inline v0_1::detail {
 
@@ -163,7 +166,7 @@ class ElfFile {
 
 /// Opens a file for reading if it is a regular one, else nothing: opening a device can do things, and a pipe can wait. Waits
 /// for nobody who holds a lease on it.
-inline Fd open_regular_file(const char* path) noexcept {
+BROOD_INLINE Fd open_regular_file(const char* path) noexcept {
   const int raw = retried("open", [&] { return ::open(path, O_PATH | O_CLOEXEC); });
   if (raw < 0) return Fd();
   const Fd place(raw);
@@ -184,7 +187,7 @@ inline Fd open_regular_file(const char* path) noexcept {
 
 /// Finds the functions in a module's file: `path`, or this program where it is empty. Finds none when the file is another
 /// one than `identity` says (all zero: unknown), or is no regular file.
-inline void find_functions(const std::string& path, const ModuleIdentity& identity, std::span<FunctionAt> functions,
+BROOD_INLINE void find_functions(const std::string& path, const ModuleIdentity& identity, std::span<FunctionAt> functions,
                            ReadBudget& budget, NameTrust trust = NameTrust::none) {
   const Fd file = open_regular_file(path.empty() ? "/proc/self/exe" : path.c_str());
   if (!file) return;
@@ -194,3 +197,5 @@ inline void find_functions(const std::string& path, const ModuleIdentity& identi
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

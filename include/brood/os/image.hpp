@@ -6,6 +6,14 @@
 // /proc/self/exe is there: what reads the link is told the name of ours.
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/os/clone_image.hpp>
+#include <brood/os/module.hpp>
+#include <brood/os/signals.hpp>
+#include <brood/os/surroundings.hpp>
+
+#if BROOD_BODIES
+
 #include <spawn.h>
 #include <sys/syscall.h>
 
@@ -17,11 +25,6 @@
 #include <string>
 #include <vector>
 
-#include <brood/os/clone_image.hpp>
-#include <brood/os/module.hpp>
-#include <brood/os/signals.hpp>
-#include <brood/os/surroundings.hpp>
-
 namespace brood::inline v0_1::detail {
 
 /// Where the first descriptor of a hand-over lands in an exec'ed child; the next follow. Everything behind the last is
@@ -29,7 +32,7 @@ namespace brood::inline v0_1::detail {
 inline constexpr int first_handed_fd = 3;
 
 /// Where this program is to be found.
-inline std::string own_image_path() {
+BROOD_INLINE std::string own_image_path() {
   const char* const preloaded = std::getenv("LD_PRELOAD");
   if (preloaded != nullptr && std::strstr(preloaded, "/vgpreload_core") != nullptr) {
     std::array<char, 4096> name;
@@ -40,7 +43,7 @@ inline std::string own_image_path() {
 }
 
 /// The image of this program, to be executed.
-inline Fd open_own_image() {
+BROOD_INLINE Fd open_own_image() {
   const std::string path = own_image_path();
   int fd = retried("open", [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   // a program that may be executed but not read
@@ -50,7 +53,7 @@ inline Fd open_own_image() {
 }
 
 /// The arguments of this program, for code that main's can't reach; its name alone where /proc is not mounted.
-inline std::vector<std::string> read_own_arguments() {
+BROOD_INLINE std::vector<std::string> read_own_arguments() {
   std::vector<std::string> result;
   const int fd = retried("open", [] { return ::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC); });
   if (fd >= 0) {
@@ -72,7 +75,7 @@ inline std::vector<std::string> read_own_arguments() {
 /// semantics with all signals blocked, as posix_spawn(3) does it, or by the library's own hand where that is refused. The child gets `handed` as the descriptors 3, 4, ...
 /// and /dev/null as its stdin; no other descriptor but stdout and stderr, clean signals, these arguments and
 /// surroundings; the terminal's signals are blocked until it ignores them. Returns its pid. Throws SystemError.
-inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments,
+BROOD_INLINE pid_t spawn_own_image(std::span<const int> handed, const std::vector<std::string>& arguments,
                              const Surroundings& surroundings = {}) {
   struct Actions {
     posix_spawn_file_actions_t value;
@@ -143,9 +146,11 @@ inline pid_t spawn_own_image(std::span<const int> handed, const std::vector<std:
 }
 
 /// Replaces this process, a fresh child, by the image. Returns only when that failed, with errno. Async-signal-safe.
-inline void execute_image(int image, char* const* argv, char* const* environment) noexcept {
+BROOD_INLINE void execute_image(int image, char* const* argv, char* const* environment) noexcept {
   tried("execveat", [&] { return ::syscall(SYS_execveat, image, "", argv, environment, AT_EMPTY_PATH); });
   tried("execve", [&] { return ::execve("/proc/self/exe", argv, environment); });
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -4,6 +4,12 @@
 // and timers stay behind.
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/core/loops.hpp>
+#include <brood/os/fd.hpp>
+
+#if BROOD_BODIES
+
 #include <dirent.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,9 +24,6 @@
 #include <string_view>
 #include <vector>
 
-#include <brood/core/loops.hpp>
-#include <brood/os/fd.hpp>
-
 namespace brood::inline v0_1::detail {
 
 /// One thing that is held.
@@ -30,7 +33,7 @@ struct Held {
 };
 
 /// A file of /proc. Nothing when it can't be opened.
-inline std::optional<std::string> read_proc_file(const std::string& path) {
+BROOD_INLINE std::optional<std::string> read_proc_file(const std::string& path) {
   const int fd = retried("open", [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   if (fd < 0) return std::nullopt;
   std::string text;
@@ -46,7 +49,7 @@ inline std::optional<std::string> read_proc_file(const std::string& path) {
 }
 
 /// Where /proc says that a descriptor leads, in one line; empty when it does not.
-inline std::string descriptor_link(int fd) {
+BROOD_INLINE std::string descriptor_link(int fd) {
   std::array<char, 4096> text;
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
   const ssize_t size = retried("readlink", [&] { return ::readlink(path.c_str(), text.data(), text.size()); });
@@ -57,7 +60,7 @@ inline std::string descriptor_link(int fd) {
 
 /// The open descriptors, by trying: where /proc is not mounted, or no descriptor is left to read it with. Those behind
 /// the first 65,536 are not seen. The limit says nothing: it may have been lowered since.
-inline std::vector<int> probe_descriptors() {
+BROOD_INLINE std::vector<int> probe_descriptors() {
   std::vector<int> found;
   for (int fd = 0; fd < 65'536; ++fd) {
     if (tried("fcntl", [&] { return ::fcntl(fd, F_GETFD); }) >= 0) found.push_back(fd);
@@ -65,7 +68,7 @@ inline std::vector<int> probe_descriptors() {
   return found;
 }
 
-inline std::vector<int> open_descriptors() {
+BROOD_INLINE std::vector<int> open_descriptors() {
   const int folder = retried("open", [] { return ::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   DIR* const listing = folder < 0 ? nullptr : ::fdopendir(folder);
   if (listing == nullptr) {
@@ -83,7 +86,7 @@ inline std::vector<int> open_descriptors() {
 }
 
 /// Whether all may use a device at once and see nothing of each other.
-inline bool is_harmless_device(int fd, dev_t device) noexcept {
+BROOD_INLINE bool is_harmless_device(int fd, dev_t device) noexcept {
   constexpr dev_t memory = 1 << 8;  // the major number of null, zero, full, random and urandom
   for (const dev_t number : {3U, 5U, 7U, 8U, 9U}) {
     if (device == (memory | number)) return true;
@@ -93,7 +96,7 @@ inline bool is_harmless_device(int fd, dev_t device) noexcept {
 
 /// What a descriptor is, when forked copies that share it may get into each other's way; else an empty text. `link` may
 /// be empty.
-inline std::string describe_descriptor(int fd, const std::string& link) {
+BROOD_INLINE std::string describe_descriptor(int fd, const std::string& link) {
   struct stat info {};
   const int flags = tried("fcntl", [&] { return ::fcntl(fd, F_GETFL); });
   if (flags < 0 || tried("fstat", [&] { return ::fstat(fd, &info); }) != 0 || (flags & O_PATH) != 0) return {};
@@ -128,7 +131,7 @@ inline std::string describe_descriptor(int fd, const std::string& link) {
 }
 
 /// The locks that were taken through a descriptor. None are seen without /proc.
-inline void find_locks(int fd, const std::string& link, std::vector<Held>& found) {
+BROOD_INLINE void find_locks(int fd, const std::string& link, std::vector<Held>& found) {
   std::istringstream info(read_proc_file("/proc/self/fdinfo/" + std::to_string(fd)).value_or(""));
   for (std::string line; std::getline(info, line);) {
     if (!line.starts_with("lock:")) continue;
@@ -150,7 +153,7 @@ inline void find_locks(int fd, const std::string& link, std::vector<Held>& found
 
 /// The descriptors of this process that are not the library's and that forked copies should not share, and the locks
 /// that it holds on files.
-inline std::vector<Held> held_descriptors() {
+BROOD_INLINE std::vector<Held> held_descriptors() {
   std::vector<int> own;
   library_descriptors.for_each([&](int fd) { own.push_back(fd); });
   std::vector<Held> found;
@@ -170,7 +173,7 @@ inline std::vector<Held> held_descriptors() {
 }
 
 /// The numbers of this process' POSIX timers, by trying the first 1,024: for kernels without /proc/self/timers.
-inline std::vector<int> probe_timers() {
+BROOD_INLINE std::vector<int> probe_timers() {
   std::vector<int> found;
   for (int timer = 0; timer < 1024; ++timer) {
     if (tried("timer_getoverrun", [&] { return ::syscall(SYS_timer_getoverrun, timer); }) >= 0) found.push_back(timer);
@@ -179,7 +182,7 @@ inline std::vector<int> probe_timers() {
 }
 
 /// The timers of this process.
-inline std::vector<Held> held_timers() {
+BROOD_INLINE std::vector<Held> held_timers() {
   std::vector<Held> found;
   const auto look = [&](__itimer_which which, const char* text) {
     itimerval now{};
@@ -208,7 +211,7 @@ inline std::vector<Held> held_timers() {
 }
 
 /// The texts of what is held now and was not before, each once.
-inline std::vector<std::string> what_came(const std::vector<Held>& before, const std::vector<Held>& now) {
+BROOD_INLINE std::vector<std::string> what_came(const std::vector<Held>& before, const std::vector<Held>& now) {
   std::vector<std::string> came;
   for (const Held& each : now) {
     const bool known = any_of(before, [&](const Held& old) { return old.key == each.key; });
@@ -218,3 +221,5 @@ inline std::vector<std::string> what_came(const std::vector<Held>& before, const
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

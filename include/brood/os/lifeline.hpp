@@ -7,17 +7,20 @@
 // executed a program since, has the other end, too: while it lives the signal does not come.
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/os/pipe.hpp>
+
+#if BROOD_BODIES
+
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <csignal>
 
-#include <brood/os/pipe.hpp>
-
 namespace brood::inline v0_1::detail {
 
 /// Has this process go on when the last writer of a pipe is gone. Where the kernel refuses, it stays stopped.
-inline void go_on_without_writer(int pipe) noexcept {
+BROOD_INLINE void go_on_without_writer(int pipe) noexcept {
   if (retried("fcntl(F_SETOWN)", [&] { return ::fcntl(pipe, F_SETOWN, ::getpid()); }) != 0) return;
   if (retried("fcntl(F_SETSIG)", [&] { return ::fcntl(pipe, F_SETSIG, SIGCONT); }) != 0)
     return;  // else it is SIGIO, which kills
@@ -25,3 +28,5 @@ inline void go_on_without_writer(int pipe) noexcept {
 }
 
 }  // namespace brood::inline v0_1::detail
+
+#endif  // BROOD_BODIES

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/core/config.hpp>
 #include <brood/os/inventory.hpp>
 #include <brood/os/threads.hpp>
 #include <brood/policy/launch.hpp>
@@ -38,8 +39,14 @@ struct PreloadRules {
   bool strict = false;
 };
 
+/// Builds one Preload in the server and tells the host. A failure is told, and ends the server.
+BROOD_INLINE void build_one_preload(Server& server, std::int32_t index, PreloadedObject preload, const PreloadOrder& order,
+                                    PreloadRules rules);
+
+#if BROOD_BODIES
+
 /// The texts as one, as many as a control message has room for beside others of 400 bytes.
-inline std::string join_left_behind(const std::vector<std::string>& texts, std::string_view between) {
+BROOD_INLINE std::string join_left_behind(const std::vector<std::string>& texts, std::string_view between) {
   std::string joined;
   for (std::size_t at = 0; at < texts.size(); ++at) {
     const std::string more = (at == 0 ? "" : std::string(between)) + texts[at].substr(0, 1000);
@@ -53,7 +60,7 @@ inline std::string join_left_behind(const std::vector<std::string>& texts, std::
 
 /// The threads that run beside the `expected` ones, as a text; empty when there are none. Looks again some times: one that
 /// has been joined may be listed for a moment longer.
-inline std::vector<std::string> extra_threads(int expected, int looks) {
+BROOD_INLINE std::vector<std::string> extra_threads(int expected, int looks) {
   if (expected == 0) return {};  // there were several, and how many is not to be seen
   int threads = count_threads();
   for (; (threads == 0 || threads > expected) && looks > 0; --looks) {
@@ -66,8 +73,7 @@ inline std::vector<std::string> extra_threads(int expected, int looks) {
   return {std::to_string(threads - expected) + (threads == expected + 1 ? " thread" : " threads")};
 }
 
-/// Builds one Preload in the server and tells the host. A failure is told, and ends the server.
-inline void build_one_preload(Server& server, std::int32_t index, PreloadedObject preload, const PreloadOrder& order,
+BROOD_INLINE void build_one_preload(Server& server, std::int32_t index, PreloadedObject preload, const PreloadOrder& order,
                               PreloadRules rules) {
   const auto say = [&](const ControlMessage& message) { server.control.send(message.bytes()); };
   const auto give_up = [&](const std::string& why) {
@@ -110,6 +116,8 @@ inline void build_one_preload(Server& server, std::int32_t index, PreloadedObjec
     leave(exit_code_of_lost_server);
   }
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace detail
 

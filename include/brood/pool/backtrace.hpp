@@ -4,6 +4,15 @@
 // number in it is checked.
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/core/exit_status.hpp>
+#include <brood/core/loops.hpp>
+#include <brood/os/crash_handler.hpp>
+#include <brood/os/functions.hpp>
+#include <brood/os/module.hpp>
+
+#if BROOD_BODIES
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -18,12 +27,6 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <brood/core/exit_status.hpp>
-#include <brood/core/loops.hpp>
-#include <brood/os/crash_handler.hpp>
-#include <brood/os/functions.hpp>
-#include <brood/os/module.hpp>
 
 namespace brood::inline v0_1::detail {
 
@@ -114,7 +117,7 @@ struct Crash {
 };
 
 /// Leaves out what lies below the task: the worker's loop, and how the task is called from it.
-inline void drop_machinery(Crash& crash) {
+BROOD_INLINE void drop_machinery(Crash& crash) {
   std::vector<CrashFrame>& frames = crash.frames;
   std::size_t loop = frames.size();  // just behind the outermost frame of it
   while (loop != 0 && frames[loop - 1].function.name.find("brood::detail::WorkerLoop::") == std::string::npos) --loop;
@@ -215,7 +218,7 @@ class FrameNames {
 };
 
 /// What a worker that ended so has noted, yet without names; nothing when it did not crash, or had no handler, or noted nonsense.
-inline std::optional<Crash> read_crash(const CrashRecord& shared, ExitStatus status) {
+BROOD_INLINE std::optional<Crash> read_crash(const CrashRecord& shared, ExitStatus status) {
   using Stage = CrashRecord::Stage;
   if (shared.stage.load(std::memory_order_acquire) != static_cast<std::uint32_t>(Stage::told)) return std::nullopt;
   const std::uint32_t count = shared.frames.load(std::memory_order_acquire);
@@ -254,3 +257,5 @@ inline std::optional<Crash> read_crash(const CrashRecord& shared, ExitStatus sta
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

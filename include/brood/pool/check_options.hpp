@@ -8,21 +8,30 @@
 #include <stdexcept>
 #include <string>
 
+#include <brood/core/config.hpp>
 #include <brood/os/cpus.hpp>
 #include <brood/pool/options.hpp>
 
 namespace brood::inline v0_1::detail {
 
-[[noreturn]] inline void refuse_option(const std::string& member, const std::string& value, const std::string& wanted) {
+/// Throw std::invalid_argument, with the name of the member.
+BROOD_INLINE void check_options(const PoolOptions& options);
+BROOD_INLINE void check_options(const TaskOptions& options);
+BROOD_INLINE void check_options(const MapOptions& options);
+BROOD_INLINE void check_options(const StreamOptions& options);
+
+#if BROOD_BODIES
+
+[[noreturn]] BROOD_INLINE void refuse_option(const std::string& member, const std::string& value, const std::string& wanted) {
   throw std::invalid_argument("brood: " + member + " is " + value + "; " + wanted);
 }
 
-inline void check_time(const char* member, std::chrono::milliseconds time) {
+BROOD_INLINE void check_time(const char* member, std::chrono::milliseconds time) {
   if (time.count() < 0) refuse_option(member, std::to_string(time.count()) + " ms", "a time can't be negative");
 }
 
 /// `owner`: the member that holds them.
-inline void check_limits(const std::string& owner, const Limits& limits) {
+BROOD_INLINE void check_limits(const std::string& owner, const Limits& limits) {
   const auto between = [&](const char* name, const std::optional<int>& value, int low, int high) {
     if (!value || (*value >= low && *value <= high)) return;
     refuse_option(owner + " (Limits::" + name + ")", std::to_string(*value),
@@ -46,13 +55,13 @@ inline void check_limits(const std::string& owner, const Limits& limits) {
 
 inline constexpr unsigned most_workers = 1'000'000;  // far beyond what a machine has room for, and what the pool can number
 
-inline void check_workers(const char* member, unsigned value) {
+BROOD_INLINE void check_workers(const char* member, unsigned value) {
   if (value > most_workers) {
     refuse_option(member, std::to_string(value), "it can't be more than " + std::to_string(most_workers));
   }
 }
 
-inline void check_options(const PoolOptions& options) {
+BROOD_INLINE void check_options(const PoolOptions& options) {
   check_time("PoolOptions::task_timeout", options.task_timeout);
   check_time("PoolOptions::start_timeout", options.start_timeout);
   check_time("PoolOptions::stop_grace", options.stop_grace);
@@ -74,16 +83,18 @@ inline void check_options(const PoolOptions& options) {
   }
 }
 
-inline void check_options(const TaskOptions& options) {
+BROOD_INLINE void check_options(const TaskOptions& options) {
   check_time("TaskOptions::timeout", options.timeout);
   check_limits("TaskOptions::limits", options.limits);
 }
 
-inline void check_options(const MapOptions& options) { check_time("MapOptions::timeout", options.timeout); }
+BROOD_INLINE void check_options(const MapOptions& options) { check_time("MapOptions::timeout", options.timeout); }
 
-inline void check_options(const StreamOptions& options) {
+BROOD_INLINE void check_options(const StreamOptions& options) {
   check_time("StreamOptions::timeout", options.timeout);
   check_time("StreamOptions::exit_grace", options.exit_grace);
 }
+
+#endif  // BROOD_BODIES
 
 }  // namespace brood::detail

@@ -5,6 +5,14 @@
 // arguments, and a program that is started from a task has neither the descriptor nor that parent.
 #pragma once
 
+#include <brood/core/config.hpp>
+#include <brood/core/bytes.hpp>
+#include <brood/core/version.hpp>
+#include <brood/os/image.hpp>
+#include <brood/os/mapping.hpp>
+
+#if BROOD_BODIES
+
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,11 +23,6 @@
 #include <optional>
 #include <span>
 #include <type_traits>
-
-#include <brood/core/bytes.hpp>
-#include <brood/core/version.hpp>
-#include <brood/os/image.hpp>
-#include <brood/os/mapping.hpp>
 
 namespace brood::inline v0_1::detail {
 
@@ -54,7 +57,7 @@ struct HandOver {
   Bytes body;
 };
 
-inline Fd make_hand_over(HandOverHeader header, std::span<const std::byte> body) {
+BROOD_INLINE Fd make_hand_over(HandOverHeader header, std::span<const std::byte> body) {
   header.size = body.size();
   Bytes bytes;
   bytes.append(&header, sizeof header);
@@ -65,7 +68,7 @@ inline Fd make_hand_over(HandOverHeader header, std::span<const std::byte> body)
 /// The header on descriptor 3, when this process was started by a pool. Reads at an offset of its own, so an ordinary
 /// program that happens to have the descriptor open loses nothing. Whether the parent that wrote it still lives is to
 /// be checked.
-inline std::optional<HandOverHeader> peek_hand_over() noexcept {
+BROOD_INLINE std::optional<HandOverHeader> peek_hand_over() noexcept {
   struct stat info {};
   const bool there = tried("fstat", [&] { return ::fstat(hand_over_fd, &info); }) == 0;
   if (!there || !S_ISREG(info.st_mode) || info.st_nlink != 0) return std::nullopt;
@@ -76,7 +79,7 @@ inline std::optional<HandOverHeader> peek_hand_over() noexcept {
 }
 
 /// Reads the whole hand-over. Throws SystemError, or std::bad_alloc. Asks for no memory that the file has no bytes for.
-inline HandOver take_hand_over(const HandOverHeader& header) {
+BROOD_INLINE HandOver take_hand_over(const HandOverHeader& header) {
   struct stat info {};
   checked("fstat", [&] { return ::fstat(hand_over_fd, &info); });
   const auto there = static_cast<std::uint64_t>(info.st_size);
@@ -95,3 +98,5 @@ inline HandOver take_hand_over(const HandOverHeader& header) {
 }
 
 }  // namespace brood::detail
+
+#endif  // BROOD_BODIES

@@ -3,9 +3,11 @@
 // The standard library's exceptions, each rebuilt as its own type.
 #pragma once
 
+#include <brood/core/config.hpp>
+
+#if BROOD_BODIES
 #include <any>
 #include <array>
-#include <exception>
 #include <filesystem>
 #include <functional>
 #include <future>
@@ -15,13 +17,15 @@
 #include <optional>
 #include <regex>
 #include <stdexcept>
-#include <string>
-#include <string_view>
 #include <system_error>
 #include <typeinfo>
 #include <variant>
+#endif
+#include <exception>
+#include <span>
+#include <string>
+#include <string_view>
 
-#include <brood/core/config.hpp>
 #include <brood/worker/remote_exception.hpp>
 
 namespace brood::inline v0_1::detail {
