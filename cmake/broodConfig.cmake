@@ -8,3 +8,12 @@ endif()
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 include(${CMAKE_CURRENT_LIST_DIR}/broodTargets.cmake)
+
+# Compiled in the project that uses it, with its flags, if it is used.
+if(NOT TARGET brood::compiled)
+  add_library(brood_compiled STATIC EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/../../brood/source.cpp)
+  add_library(brood::compiled ALIAS brood_compiled)
+  target_compile_definitions(brood_compiled PUBLIC BROOD_SEPARATE_COMPILATION)
+  set_target_properties(brood_compiled PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_link_libraries(brood_compiled PUBLIC brood::brood)
+endif()

@@ -102,7 +102,7 @@ version = ".".join(re.findall(r"version_(?:major|minor|patch) = (\d+);",
                               load(None, os.path.join(root, "include", "brood", "core", "version.hpp"))))
 assert recipe.version == version, f"the recipe has version {recipe.version}, the headers {version}"
 assert (recipe.name, recipe.license) == ("brood", "MIT")
-for path in ("include/brood/brood.hpp", "share/brood/auto_init.cpp", "licenses/LICENSE",
+for path in ("include/brood/brood.hpp", "share/brood/auto_init.cpp", "share/brood/source.cpp", "licenses/LICENSE",
              *(os.path.join(folder, "broodConfig.cmake") for folder in recipe.cpp_info.builddirs)):
     assert os.path.isfile(os.path.join(recipe.package_folder, path)), f"the package has no {path}"
 assert recipe.cpp_info.properties["cmake_find_mode"] == "none"

@@ -46,7 +46,7 @@ endfunction()
 include(${port}/portfile.cmake)
 
 foreach(file IN ITEMS include/brood/brood.hpp share/brood/broodConfig.cmake share/brood/broodTargets.cmake
-    share/brood/auto_init.cpp share/brood/copyright share/brood/usage)
+    share/brood/auto_init.cpp share/brood/source.cpp share/brood/copyright share/brood/usage)
   require_file(${file})
 endforeach()
 

@@ -22,3 +22,6 @@ for source in main auto_init; do
 done
 "$@" "$work/main.o" "$work/auto_init.o" -Wl,--wrap=main -pthread -o "$work/program"
 "$work/program"
+
+# Compiled apart, it is complete, too.
+"$@" -Wall -Wextra -Werror -DBROOD_SEPARATE_COMPILATION -fsyntax-only "$work/main.cpp"
