@@ -157,17 +157,18 @@ class Killer {
  private:
   void run(brood::Pool<Policy>& pool, const Options& options, Periods periods) {
     std::mt19937 random(options.seed);
-    auto next_worker = Clock::now();  // the first that is busy; then one each period
+    auto next_worker = Clock::now();  // then one each period: a busy one, or any
     auto next_server = Clock::now();
     while (!stopped_) {
       std::this_thread::sleep_for(200us);
       if (options.kill_ms != 0 && options.inject != "spare" && Clock::now() >= next_worker) {
         const brood::PoolStats stats = pool.stats();
-        std::vector<pid_t> busy;
+        const bool any = random() % 2 == 0;  // also one that starts, is idle or leaves
+        std::vector<pid_t> victims;
         for (const auto& worker : stats.workers) {
-          if (worker.state == brood::WorkerState::busy) busy.push_back(worker.pid);
+          if (worker.pid != 0 && (any || worker.state == brood::WorkerState::busy)) victims.push_back(worker.pid);
         }
-        if (!busy.empty() && signal_child_of(stats.server_pid, busy[random() % busy.size()])) {
+        if (!victims.empty() && signal_child_of(stats.server_pid, victims[random() % victims.size()])) {
           ++workers;
           next_worker = Clock::now() + periods.worker;
         }

@@ -215,6 +215,10 @@ int list_of_nothing(int) { return lists(0); }
 int list_without_end(int) { return lists(~std::uint64_t{0}); }
 int list_that_is_cut(int) { return lists(2, Block{8, 4096, 1 << 20}); }
 int list_of_nowhere(int) { return lists(1, Block{8, 4096, std::uint64_t{1} << 20}); }
+int list_whose_end_is_nowhere(int) {
+  static const std::string there(std::size_t{1} << 20, 'x');
+  return lists(1, Block{8, reinterpret_cast<std::uintptr_t>(there.data()), std::uint64_t{1} << 39});
+}
 int list_of_the_kernel(int) { return lists(1, Block{8, ~std::uint64_t{0} - (1 << 21), std::uint64_t{1} << 20}); }
 int list_with_a_place_beyond(int) { return lists(1, Block{9, 4096, std::uint64_t{1} << 20}); }
 int list_that_goes_back(int) { return lists(2, Block{8, 4096, 1 << 20}, Block{0, 4096, 1 << 20}); }
@@ -276,6 +280,7 @@ constexpr std::array lies{
     Lie{"a list without end", &list_without_end, FailureKind::protocol, "more than the message can hold"},
     Lie{"a list that is cut", &list_that_is_cut, FailureKind::protocol, "more than the message can hold"},
     Lie{"a list of memory that is not there", &list_of_nowhere, FailureKind::protocol, "memory that it does not have"},
+    Lie{"a list of memory that ends before it", &list_whose_end_is_nowhere, FailureKind::protocol, "memory that it does not have"},
     Lie{"a list of the kernel's memory", &list_of_the_kernel, FailureKind::protocol, "memory that it does not have"},
     Lie{"a list with a place beyond the message", &list_with_a_place_beyond, FailureKind::protocol, "a place that is not there"},
     Lie{"a list that goes back", &list_that_goes_back, FailureKind::protocol, "a place that is not there"},
