@@ -13,8 +13,8 @@ namespace {
 
 using namespace bench;
 
-double compile_ms(const std::string& file, const std::string& optimise) {
-  std::vector<std::string> words{BROOD_BENCH_CXX, "-std=c++20", optimise, "-c", "-o", "/dev/null", "-I", BROOD_BENCH_INCLUDE,
+double compile_ms(const std::string& file, const std::string& flag = "-O0") {
+  std::vector<std::string> words{BROOD_BENCH_CXX, "-std=c++20", "-O0", flag, "-c", "-o", "/dev/null", "-I", BROOD_BENCH_INCLUDE,
                                  std::string(BROOD_BENCH_SOURCE) + "/compiled/" + file};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
@@ -30,8 +30,9 @@ double compile_ms(const std::string& file, const std::string& optimise) {
 }
 
 void compile(Row& row, Size size) {
-  row.limit("<future> <thread> <vector> <string> <map>, -O0", [] { return Samples{compile_ms("standard.cpp", "-O0")}; });
-  row.brood("brood.hpp and three submits, -O0", [] { return Samples{compile_ms("three_submits.cpp", "-O0")}; });
+  row.limit("<future> <thread> <vector> <string> <map>, -O0", [] { return Samples{compile_ms("standard.cpp")}; });
+  row.brood("brood.hpp and three submits, -O0", [] { return Samples{compile_ms("three_submits.cpp")}; });
+  row.brood("the same with brood::compiled", [] { return Samples{compile_ms("three_submits.cpp", "-DBROOD_SEPARATE_COMPILATION")}; });
   row.run(pick(size, 1, 1, 2));
   row.mark_ratio("a file with brood.hpp and three submits against standard headers, -O0", "brood.hpp and three submits, -O0",
                  "<future> <thread> <vector> <string> <map>, -O0", true, 2.5);

@@ -487,7 +487,7 @@ TEST_CASE_TEMPLATE("a worker that lies on its result pipe is killed, and fails t
                    WORKER_POLICIES) {
   const support::Leftovers audit;
   descriptors_of_host = support::numbers_in("/proc/self/fd");
-  brood::Pool<Policy> pool({.workers = 2, .max_message_bytes = std::uint64_t{1} << 30});
+  brood::Pool<Policy> pool({.workers = 2, .max_message_bytes = std::uint64_t{1} << 40});
   std::uint64_t died = 0;
   for (const Lie& lie : lies) {
     CAPTURE(lie.name);

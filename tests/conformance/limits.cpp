@@ -19,6 +19,7 @@
 #include <new>
 #include <set>
 #include <stdexcept>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -319,10 +320,16 @@ TEST_CASE_TEMPLATE("arguments that a worker has no memory for are a std::bad_all
     return;
   }
   brood::PoolOptions options{.workers = 1};
-  options.limits.address_space = large;
+  constexpr auto margin = std::uint64_t{96} << 20;  // a worker may have reserved 64 MiB more than another
+  const auto own_size = [] {
+    std::uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  };
+  options.limits.address_space = brood::Pool<Policy>(options).submit(own_size).get() + margin;
   brood::Pool<Policy> pool(options);
   const auto count = [](const std::vector<std::string>& it) { return it.size(); };
-  const std::vector<std::string> much(large / 1'000, std::string(1'500, 'x'));  // in pieces: it goes through the pipe
+  const std::vector<std::string> much(140'000, std::string(1'500, 'x'));  // in pieces: it goes through the pipe
   auto first = pool.submit(count, much);
   std::vector<brood::Future<int>> others;
   for (int n = 0; n < 20; ++n) others.push_back(pool.submit(&add_one, n));

@@ -190,7 +190,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   std::size_t keep_spares(std::size_t most);
   void spare_failed() noexcept;
   void pause_starts(unsigned failures) noexcept;
-  void start_failed(Source& source, Seat seat, const std::exception_ptr& cause);
+  void start_failed(Source& source, Seat seat, const std::exception_ptr& cause, unsigned weight = own_start_failure);
   void fail_queue(TaskQueue& queue, const std::exception_ptr& cause);
   static std::exception_ptr told_as_broken(const std::exception_ptr& cause);
 

@@ -200,7 +200,7 @@ BROOD_INLINE bool Dispatcher::settle_one(Slot& slot, const TaskPtr& task, bool f
     resolve(task, make_failure(FailureKind::cancelled, *task, "it was cancelled before it started"));
     return false;
   }
-  if (first && slot.greeted) pause_starts(++task->unstarted_deaths);
+  if (first && slot.greeted) ++task->unstarted_deaths;
   requeue(task);
   return false;
 }
@@ -223,6 +223,7 @@ BROOD_INLINE bool Dispatcher::settle(Slot& slot, ExitStatus status, long peak_rs
 
 BROOD_INLINE void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long peak_rss_kib) {
   const std::string ran = insight_.logs() || insight_.trace() != nullptr ? doing(slot) : std::string();
+  const bool in_use = !slot.assigned.empty();
   const bool started = settle(slot, status, peak_rss_kib);
   const bool told_to = slot.told_to_leave || slot.parted;
   note_end(slot, status, told_to, ran);
@@ -230,24 +231,25 @@ BROOD_INLINE void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long p
                             slot.doom == Doom::cancelled || slot.doom == Doom::timed_out;
   const std::string who = slot.pid != 0 ? " (pid " + std::to_string(slot.pid) + ")" : "";
   std::exception_ptr cause = slot.start_cause;
-  if (!cause && !slot.greeted) {
+  if (!cause) {
     read_output(slot);
     const std::string hook = hook_that_runs(slot);
-    const std::string when = hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
-                                          : " before it was up, in " + hook;
-    cause = std::make_exception_ptr(
-        LaunchError("a worker" + who + " " + status.describe() + when + quote_tail(slot.output.take()), "worker start", 0));
+    const std::string when = slot.greeted   ? " before it had run a task"
+                             : hook.empty() ? " before it was up; what do, under SpawnPolicy, its static constructors do?"
+                                            : " before it was up, in " + hook;
+    cause = std::make_exception_ptr(LaunchError("a worker" + who + " " + status.describe() + when +
+                                                        (slot.greeted ? "" : quote_tail(slot.output.take())),
+                                                    "worker start", 0));
   }
   const std::uint32_t source_id = slot.source;
   const Seat seat = slot.seat;
-  const bool was_up = slot.greeted;
+  const unsigned weight = slot.greeted ? (in_use ? 1 : 0) : own_start_failure;
   release_slot(slot);
   if (told_to) return;
   ++workers_died_;
   Source* const source = find_source(source_id);
   if (says_nothing || source == nullptr || source->state == Source::State::ended) return;
-  // one that was up has shown that workers can be started: what it died of is its task's affair, or whose kill it was
-  if (!was_up || seat == Seat::spare) start_failed(*source, seat, cause);
+  start_failed(*source, seat, cause, weight);
 }
 
 }  // namespace brood::detail

@@ -308,11 +308,13 @@ BROOD_INLINE void Dispatcher::pause_starts(unsigned failures) noexcept {
   retry_at_ = Clock::now() + std::chrono::milliseconds(2) * (1 << std::min(failures, 8U));
 }
 
-/// A worker did not come up. When nothing is up and the tries are used up the pool is broken: the work that waits fails with
-/// the cause. Later work has one more try, which mends the pool when it succeeds.
-BROOD_INLINE void Dispatcher::start_failed(Source& source, Seat seat, const std::exception_ptr& cause) {
+/// A worker did not come up, or has not run anything. When nothing is up and the tries are used up the pool is broken: the work
+/// that waits fails with the cause. Later work has one more try, which mends the pool when it succeeds.
+BROOD_INLINE void Dispatcher::start_failed(Source& source, Seat seat, const std::exception_ptr& cause, unsigned weight) {
   if (seat == Seat::spare) return spare_failed();
-  pause_starts(++start_failures_);
+  if (weight == 0) return;  // it has shown that workers can be started, and nobody has suffered
+  start_failures_ += weight;
+  pause_starts((start_failures_ + own_start_failure - 1) / own_start_failure);
   const bool some_up =
       any_of(slots_, [&](const auto& slot) { return slot->source == source.id && slot->state() == SlotState::ready; });
   if (some_up || start_failures_ < max_start_failures) return;
