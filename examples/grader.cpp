@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
   brood::Pool<brood::ForkServerPolicy<>> pool({.tasks_per_worker = 1, .output = brood::Output::discard, .kill_tree = true});
   const brood::TaskOptions bounds{
       .timeout = 3s,
-      .limits = {.address_space = std::uint64_t{1} << 30, .cpu_time = 1s, .open_files = 16, .core_size = 0, .no_new_privs = true}};
+      .limits = {.address_space = std::uint64_t{1} << 28, .cpu_time = 1s, .open_files = 16, .core_size = 0, .no_new_privs = true}};
   std::vector<brood::Future<long>> answers;
   for (const auto& [name, solution] : solutions) answers.push_back(pool.submit(bounds, solution, numbers));
 

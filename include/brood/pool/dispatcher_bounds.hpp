@@ -17,8 +17,8 @@ struct DispatcherBounds {
   static constexpr std::uint64_t max_run_ns = 1'000'000'000;
   static constexpr unsigned max_launch_failures = 20;  ///< before the queue fails; one that is nobody else's doing counts
   static constexpr unsigned own_launch_failure = 4;    ///< as so many
-  static constexpr unsigned max_start_failures = 30;  ///< before the queue fails; a worker with a task that had come up counts as one
-  static constexpr unsigned own_start_failure = 5;    ///< one that had not as so many; one without a task that had does not count
+  static constexpr unsigned max_start_failures = 30;  ///< before the queue fails; one that is nobody else's doing counts
+  static constexpr unsigned own_start_failure = 5;    ///< as so many, one of a worker that had come up, and was idle, not at all
   static constexpr std::uint64_t short_run_ns = 10'000'000;  ///< where the start of a worker counts beside it
   static constexpr std::chrono::milliseconds spare_patience{1};  ///< with a spare worker's successor: its task comes first
   static constexpr std::size_t spares_at_once = 8;  ///< started in one turn: tasks must not wait for spare workers
