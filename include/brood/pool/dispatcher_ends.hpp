@@ -243,7 +243,7 @@ BROOD_INLINE void Dispatcher::worker_ended(Slot& slot, ExitStatus status, long p
   }
   const std::uint32_t source_id = slot.source;
   const Seat seat = slot.seat;
-  const bool killed = status.signaled() && status.signal() == SIGKILL;  // not its own doing, most likely
+  const bool killed = slot.doom != Doom::start_overdue && status.signaled() && status.signal() == SIGKILL;  // by somebody
   const unsigned weight = !slot.greeted ? (killed ? 1 : own_start_failure) : in_use ? 1 : 0;
   release_slot(slot);
   if (told_to) return;
