@@ -3,7 +3,7 @@
 // how it starts a worker; it knows nothing of calls, futures or serialization. The pool knows a worker by its two
 // descriptors and learns of its end by an event; where the worker runs is the source's affair.
 //
-// Blueprint of a policy (see policy/local_server.hpp for the building blocks):
+// Blueprint of a policy (see policy/launch.hpp for the building blocks):
 //
 //   struct MyPolicy {
 //     static constexpr std::string_view name = "MyPolicy";
