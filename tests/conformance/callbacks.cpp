@@ -299,10 +299,10 @@ std::string callback_rounds() {
 
 /// Whether the task is resolved although nobody waits for it.
 bool resolved_by_itself(const std::atomic<bool>& resolved) {
-  return support::eventually([&] { return resolved.load(); }, std::chrono::seconds(10));
+  return support::eventually([&] { return resolved.load(); });
 }
 bool resolved_by_itself(const brood::Future<int>& future) {
-  return support::eventually([&] { return future.ready(); }, std::chrono::seconds(10));
+  return support::eventually([&] { return future.ready(); });
 }
 
 int loops() {

@@ -18,6 +18,8 @@
 
 #include <brood/core/exit_status.hpp>
 
+#include "support/sanitizer.hpp"
+
 namespace support {
 
 struct Ran {
@@ -25,8 +27,8 @@ struct Ran {
   std::string output;  ///< stdout and stderr
 };
 
-/// Runs `body` in a forked copy of this process, until it ends; kills it after the bound. What it returns is its exit
-/// code. It prints to the pipe whose text comes back.
+/// Runs `body` in a forked copy of this process, until it ends; kills it after the bound (four times it with a sanitizer).
+/// What it returns is its exit code. It prints to the pipe whose text comes back.
 inline Ran run_in_child(const std::function<int()>& body, int bound_ms = 60'000) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return {};
@@ -47,6 +49,7 @@ inline Ran run_in_child(const std::function<int()>& body, int bound_ms = 60'000)
     ::_exit(code);
   }
   ::close(ends[1]);
+  if (has_sanitizer) bound_ms *= 4;
   Ran ran;
   std::array<char, 4096> piece{};
   for (;;) {

@@ -33,7 +33,7 @@ class Watchdog {
   static constexpr const char* case_variable = "BROOD_TEST_CASE_SECONDS";
   static constexpr const char* run_variable = "BROOD_TEST_RUN_SECONDS";
 
-  Watchdog() : case_bound_(bound(case_variable, 240)), run_bound_(bound(run_variable, 0)) {
+  Watchdog() : case_bound_(bound(case_variable, 480)), run_bound_(bound(run_variable, 0)) {
     if (case_bound_ == 0 && run_bound_ == 0) return;
     std::fflush(nullptr);
     const pid_t host = ::getpid();
