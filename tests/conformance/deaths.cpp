@@ -26,6 +26,7 @@
 #include <brood/brood.hpp>
 
 #include "support/eventually.hpp"
+#include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 
@@ -154,36 +155,33 @@ TEST_CASE_TEMPLATE("an idle worker that is killed from outside costs no task", P
 TEST_CASE_TEMPLATE("workers that have not run anything yet are killed from outside: no task fails, and the pool is not broken", Policy,
                    EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
-  constexpr std::size_t enough = 6;  // more starts than these may not fail
-  bool shown = false;
-  for (int round = 0; round < 20 && !shown; ++round) {
-    brood::Pool<Policy> pool({.workers = enough + 2});
-    std::vector<brood::Future<int>> never;
-    for (std::size_t n = 0; n < enough + 2; ++n) never.push_back(pool.submit(&add_one, 1));
-    for (auto& each : never) each.cancel();
-    std::vector<brood::WorkerStats> workers;
-    const bool all_idle = support::eventually(
-        [&] {
-          workers = pool.stats().workers;
-          return std::all_of(workers.begin(), workers.end(),
-                             [](const auto& each) { return each.state == brood::WorkerState::idle; });
-        },
-        std::chrono::seconds(60));
-    REQUIRE(all_idle);
-    if (workers.size() < enough) continue;  // some calls had started: their workers were killed
-    const auto unused = [](const auto& each) { return each.tasks_done == 0; };
-    shown = static_cast<std::size_t>(std::count_if(workers.begin(), workers.end(), unused)) >= enough;
-    for (const auto& each : workers) REQUIRE(::kill(each.pid, SIGKILL) == 0);
-    std::vector<brood::Future<int>> futures;
-    for (int n = 0; n < 40; ++n) futures.push_back(pool.submit(&add_one, n));
-    for (int n = 0; n < 40; ++n) {
-      const auto outcome = futures[static_cast<std::size_t>(n)].outcome();
-      REQUIRE_MESSAGE(outcome.has_value(), outcome.failure().message());
-      CHECK(*outcome == n + 1);
-    }
-    CHECK(pool.stats().state == brood::PoolState::running);
+  constexpr std::size_t count = 8;  // more starts than these may not fail
+  const support::Gate gate;
+  const auto hook = brood::worker_hook([](const std::string& path) { support::wait_for_gate(path, 0); }, gate.path());
+  brood::Pool<Policy> pool({.workers = count, .start_timeout = std::chrono::minutes(4), .on_worker_start = hook});
+  std::vector<brood::Future<int>> never;
+  for (std::size_t n = 0; n < count; ++n) never.push_back(pool.submit(&add_one, 1));
+  REQUIRE(support::eventually([&] { return pool.stats().workers.size() == count; }));
+  for (auto& each : never) CHECK(each.cancel());
+  gate.open();
+  std::vector<brood::WorkerStats> workers;
+  REQUIRE(support::eventually([&] {
+    workers = pool.stats().workers;
+    return std::all_of(workers.begin(), workers.end(), [](const auto& each) { return each.state == brood::WorkerState::idle; });
+  }));
+  REQUIRE(workers.size() == count);
+  for (const auto& each : workers) {
+    CHECK(each.tasks_done == 0);
+    REQUIRE(::kill(each.pid, SIGKILL) == 0);
   }
-  CHECK(shown);
+  std::vector<brood::Future<int>> futures;
+  for (int n = 0; n < 40; ++n) futures.push_back(pool.submit(&add_one, n));
+  for (int n = 0; n < 40; ++n) {
+    const auto outcome = futures[static_cast<std::size_t>(n)].outcome();
+    REQUIRE_MESSAGE(outcome.has_value(), outcome.failure().message());
+    CHECK(*outcome == n + 1);
+  }
+  CHECK(pool.stats().state == brood::PoolState::running);
 }
 
 TEST_CASE_TEMPLATE("a call whose workers are killed while they receive it fails alone, and in the end", Policy, EVERY_WORKER_POLICY) {

@@ -31,7 +31,7 @@ class Gate {
 
 /// A task: returns n once the gate is open.
 inline int wait_for_gate(const std::string& path, int n) {
-  eventually([&] { return ::access(path.c_str(), F_OK) == 0; }, std::chrono::seconds(60));
+  eventually([&] { return ::access(path.c_str(), F_OK) == 0; }, std::chrono::seconds(240));
   return n;
 }
 
