@@ -2,169 +2,23 @@
 // Workers without processes: a source whose server and workers do what the input says. Pipes and status pages are real.
 #pragma once
 
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
-
-#include <array>
-#include <cerrno>
+#include <algorithm>
 #include <csignal>
 #include <deque>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include <brood/brood.hpp>
-
-#include "support.hpp"
+#include "one_thread.hpp"
+#include "scripted_worker.hpp"
 
 namespace fuzz {
 
-using namespace brood::detail;
-
-/// Readable when it was told to be.
-class Signal {
- public:
-  Signal() : fd_(own("eventfd", ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {}
-  int fd() const noexcept { return fd_.get(); }
-  void raise() noexcept {
-    const std::uint64_t one = 1;
-    require(::write(fd_.get(), &one, sizeof one) == sizeof one, "an eventfd took nothing");
-  }
-  void lower() noexcept {
-    std::uint64_t count;
-    [[maybe_unused]] const auto size = ::read(fd_.get(), &count, sizeof count);
-  }
-
- private:
-  Fd fd_;
-};
-
-/// A worker may write to a pipe that the host has closed. The host itself must not.
-inline bool worker_writes = false;
-inline void watch_broken_pipes() {
-  std::signal(SIGPIPE, [](int) {
-    if (!worker_writes) fail("the host wrote to a pipe that nobody reads");
-  });
+inline bool overdue(const ScriptedWorker& worker) {
+  return (worker.late || *worker.untold != 0) && world::now >= std::chrono::hours(1) + std::chrono::seconds(1);
 }
-
-/// The other side of one worker's pipes and status page.
-struct ScriptedWorker {
-  Ticket ticket;
-  Fd tasks;
-  Fd results;
-  StatusMapping status;
-  std::shared_ptr<Signal> end;  ///< stands for its pidfd
-  bool announced = false;
-  bool ended = false;   ///< its end was reported, or can be seen
-  bool killed = false;  ///< the host wants it dead
-  bool honest = true;   ///< so far; else it can't go on and has to end
-  bool greeted = false;
-  std::vector<std::byte> inbox;
-  std::deque<FrameHeader> received;     ///< tasks that were not started
-  std::optional<FrameHeader> running;
-  bool told_to_stop = false;
-  std::uint32_t items_sent = 0;
-
-  StatusPage& page() const noexcept { return status.page(); }
-
-  /// Reads what the host has sent. Returns whether there was anything.
-  bool read_tasks() {
-    bool some = false;
-    std::byte chunk[4096];
-    while (tasks) {
-      const ssize_t size = ::read(tasks.get(), chunk, sizeof chunk);
-      if (size <= 0) break;
-      some = true;
-      inbox.insert(inbox.end(), chunk, chunk + size);
-    }
-    std::size_t at = 0;
-    FrameHeader header;
-    while (inbox.size() - at >= sizeof header) {
-      std::memcpy(&header, inbox.data() + at, sizeof header);
-      require(header.magic == FrameHeader::magic_value, "the host sent what is no frame");
-      if (inbox.size() - at - sizeof header < header.size) break;
-      at += sizeof header + static_cast<std::size_t>(header.size);
-      if (header.type == FrameType::task) received.push_back(header);
-      if (header.type == FrameType::stop) told_to_stop = true;
-    }
-    inbox.erase(inbox.begin(), inbox.begin() + static_cast<std::ptrdiff_t>(at));
-    return some;
-  }
-
-  /// Starts the next task that was not taken back.
-  bool start_task() {
-    read_tasks();
-    while (!running && !received.empty()) {
-      const FrameHeader header = received.front();
-      received.pop_front();
-      page().items_done.store(0);
-      page().items_started.store(0);
-      if (!page().claim(header.number)) continue;
-      page().task.store(header.task);
-      page().started_ns.store(static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
-      running = header;
-      items_sent = 0;
-    }
-    return running.has_value();
-  }
-
-  void send(std::span<const std::byte> bytes) {
-    if (!results || bytes.empty()) return;
-    worker_writes = true;
-    const ssize_t size = ::write(results.get(), bytes.data(), bytes.size());
-    worker_writes = false;
-    if (size != static_cast<ssize_t>(bytes.size())) honest = false;  // full, or nobody reads
-  }
-  void send(FrameHeader header, std::span<const std::byte> payload) {
-    Bytes frame;
-    begin_frame(frame);
-    frame.append(payload.data(), payload.size());
-    end_frame(frame, header);
-    send(frame.view());
-  }
-  void hello() {
-    FrameHeader header;
-    header.type = FrameType::hello;
-    send(header, {});
-    if (greeted) honest = false;
-    greeted = true;
-  }
-
-  /// Ends the running task as it should be ended: every result is the number 7.
-  void answer(std::uint64_t run_ns) {
-    FrameHeader header;
-    header.task = running->task;
-    header.number = run_ns;
-    brood::Writer out;
-    if (running->count == 0) {
-      header.type = FrameType::result;
-      out.number<int>(7);
-    } else {
-      header.type = FrameType::items;
-      header.flags = FrameHeader::last;
-      header.first = items_sent;
-      while (items_sent + header.count < running->count && page().start_item()) {
-        out.number<std::uint64_t>(sizeof(int) << 1);
-        out.number<int>(7);
-        ++header.count;
-      }
-    }
-    send(header, out.view());
-    page().task.store(0);
-    finish();
-  }
-
-  /// The task that runs is done. After its last one it leaves by itself.
-  void finish() {
-    if (running && (running->flags & FrameHeader::parting) != 0) told_to_stop = true;
-    running.reset();
-  }
-};
-
-/// Whose pidfd a number was, the last time that one was given away.
-inline std::array<std::weak_ptr<ScriptedWorker>, 1024> pidfd_owners;
 
 /// The server: what it says is put into `events`.
 class ScriptedServer {
@@ -180,6 +34,7 @@ class ScriptedServer {
   unsigned refusals = 0;  ///< of start
   bool refused = false;   ///< since anything was said: an event is owed
   bool throws = false;    ///< the next start
+  std::shared_ptr<unsigned> untold = std::make_shared<unsigned>(0);  ///< workers that the host has not heard of
 
   void say(brood::SourceEvent event) {
     events.push_back(std::move(event));
@@ -199,17 +54,14 @@ class ScriptedServer {
   void fail(bool killed, std::exception_ptr cause) {
     if (std::exchange(ended, true)) return;
     tell("server: fails");
+    ++ledger->troubles;
     brood::SourceEvent event;
     event.kind = brood::SourceEvent::Kind::failed;
     event.cause = std::move(cause);
     if (killed) event.status = brood::ExitStatus::from_wait(SIGKILL);
     say(std::move(event));
     end.raise();
-    for (const auto& worker : workers) {
-      worker->ended = true;
-      worker->results.reset();
-      if (worker->end) worker->end->raise();
-    }
+    for (const auto& worker : workers) worker->die(true);
   }
   void start(const std::shared_ptr<ScriptedWorker>& worker, bool with_pidfd, pid_t pid) {
     brood::SourceEvent event;
@@ -222,15 +74,13 @@ class ScriptedServer {
       event.pidfd = duplicate(worker->end->fd());
       pidfd_owners.at(static_cast<std::size_t>(event.pidfd.get())) = worker;
     }
-    worker->announced = true;
+    if (!std::exchange(worker->announced, true)) --*untold;
+    if (worker->greeted) worker->late = true;
     say(std::move(event));
   }
   void exit(ScriptedWorker& worker, brood::ExitStatus status, bool reported = true) {
     tell("worker: exits", worker.ticket.slot, worker.ticket.generation);
-    worker.ended = true;
-    worker.results.reset();
-    worker.tasks.reset();
-    if (worker.end) worker.end->raise();
+    worker.die(!worker.killed || (status.known() && !(status.signaled() && status.signal() == SIGKILL)));
     if (!reported && worker.end) return;
     brood::SourceEvent event;
     event.kind = brood::SourceEvent::Kind::exited;
@@ -261,13 +111,21 @@ class ScriptedServer {
 
  private:
   bool be_honest(const std::shared_ptr<ScriptedWorker>& worker) {
-    if (!worker->announced) return start(worker, true, 4711), true;
+    if (!worker->announced) return start(worker, true, worker->account->pid), true;
     if (worker->killed || !worker->honest) return exit(*worker, brood::ExitStatus::from_wait(SIGKILL)), true;
-    if (!worker->greeted) return worker->hello(), true;
-    const bool heard = worker->read_tasks();
-    if (worker->start_task()) return worker->answer(1'000'000), true;
-    if (worker->told_to_stop) return exit(*worker, brood::ExitStatus::from_wait(0)), true;
+    if (!worker->greeted) return worker->hello(true), true;
+    bool heard = worker->read_tasks();
+    heard = worker->hear() || heard;
+    if (worker->start_task()) return go_on(*worker), true;
+    if (worker->told_to_stop && !worker->running) return exit(*worker, brood::ExitStatus::from_wait(0)), true;
     return heard;
+  }
+  /// With its task, in one of the ways in which that can come to its end.
+  static void go_on(ScriptedWorker& worker) {
+    const std::uint64_t task = worker.running->task;
+    const bool first = worker.running->count != 0 && worker.items_done == 0 && !worker.unconnected;
+    if (first && ledger->items == Kind::files && task % 2 != 0) return worker.pass_item(task % 4);
+    worker.answer(1'000'000, 0, task % 3 == 0 ? task % 4 : task % 8 == 1 ? memory_size / 2 : 4096 * (task % 8));
   }
 };
 
@@ -277,9 +135,7 @@ class ScriptedSource final : public brood::WorkerSource {
   explicit ScriptedSource(std::shared_ptr<ScriptedServer> server) : server_(std::move(server)) {}
   ~ScriptedSource() override {
     server_->gone = true;
-    for (const auto& worker : server_->workers) {
-      if (worker->end) worker->end->raise();
-    }
+    for (const auto& worker : server_->workers) worker->die(true);
     server_->workers.clear();
     server_->events.clear();
   }
@@ -297,7 +153,10 @@ class ScriptedSource final : public brood::WorkerSource {
   }
   std::optional<brood::WorkerEnds> start(Ticket ticket) override {
     tell("source: start", ticket.slot, ticket.generation);
-    if (std::exchange(server_->throws, false)) throw SystemError("pipe2", EMFILE);
+    if (std::exchange(server_->throws, false)) {
+      ++ledger->troubles;
+      throw SystemError("pipe2", EMFILE);
+    }
     if (server_->ended || !server_->announced) return std::nullopt;
     if (server_->refusals != 0) {
       --server_->refusals;
@@ -315,6 +174,13 @@ class ScriptedSource final : public brood::WorkerSource {
     worker->tasks = std::move(tasks.read);
     worker->results = std::move(results.write);
     worker->status = StatusMapping(memory.get(), Inherit::no);
+    worker->plain = Pipe::make().read;
+    worker->account = std::make_shared<Account>();
+    worker->account->pid = ledger->next_pid++;
+    worker->untold = server_->untold;
+    ++*server_->untold;
+    ledger->workers.push_back(worker->account);
+    workers_by_pid[worker->account->pid] = worker;
     server_->workers.push_back(std::move(worker));
     return ends;
   }
@@ -322,7 +188,7 @@ class ScriptedSource final : public brood::WorkerSource {
     for (const auto& worker : server_->workers) {
       if (worker->ticket != ticket) continue;
       tell("source: kill", ticket.slot, ticket.generation);
-      worker->killed = true;
+      worker->be_killed(fuzz::overdue(*worker));
     }
   }
   void stop() noexcept override { server_->stopping = true; }
@@ -343,19 +209,3 @@ class ScriptedSource final : public brood::WorkerSource {
 };
 
 }  // namespace fuzz
-
-extern "C" {
-long __real_syscall(long number, long a, long b, long c, long d, long e, long f);
-
-/// A signal through a scripted worker's pidfd goes to that worker. The target is linked with --wrap=syscall.
-long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f) {
-  if (number != SYS_pidfd_send_signal) return __real_syscall(number, a, b, c, d, e, f);
-  if (const auto worker = fuzz::pidfd_owners.at(static_cast<std::size_t>(a)).lock()) {
-    fuzz::tell("pidfd: kill", worker->ticket.slot, worker->ticket.generation);
-    worker->killed = true;
-    return 0;
-  }
-  errno = ESRCH;
-  return -1;
-}
-}

@@ -112,6 +112,16 @@ int deny_and_die(const std::string& runs) {
   return 0;
 }
 
+/// A task that has a descriptor, for which it has asked the host by now, and then says that it has not been started.
+int ask_deny_and_die(const std::string& runs, brood::Fd) { return deny_and_die(runs); }
+
+/// An item whose result is sent at once, for it is larger than the log; and one behind it that says that its chunk has not been
+/// started.
+std::string send_or_deny(const std::string& runs, int item) {
+  if (item == 1) deny_and_die(runs);
+  return std::string(StatusPage::log_capacity + 1, static_cast<char>('a' + item));
+}
+
 /// A task that sends many frames of no type as soon as the gate is open.
 int flood(const std::string& gate) {
   support::wait_for_gate(gate, 0);
@@ -205,6 +215,33 @@ TEST_CASE("a task that denies that it has started, whenever it dies, is given up
 
 // The driver has been told that a worker has sent something, and waits for the mutex; whoever holds it finds first that the
 // worker broke the protocol.
+TEST_CASE_TEMPLATE("a task of which the host has heard has started, whatever its page says then", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const Runs runs;
+  brood::Pool<Policy> pool({.workers = 1});
+  SUBCASE("it has asked for its descriptors") {
+    auto denying = pool.submit(&ask_deny_and_die, runs.path(), brood::Fd::duplicate(STDERR_FILENO));
+    const bool resolved = denying.wait_for(60s);
+    REQUIRE(resolved);
+    const auto outcome = denying.outcome();
+    REQUIRE_FALSE(outcome);
+    CHECK_MESSAGE(outcome.failure().kind() == FailureKind::worker_died, outcome.failure().message());
+  }
+  SUBCASE("it has sent results of its first items") {
+    const std::string path = runs.path();
+    const std::vector<std::pair<std::string, int>> items{{path, 0}, {path, 1}, {path, 2}, {path, 3}};
+    const auto outcomes = pool.try_map(&send_or_deny, items, {.chunk_size = 4});
+    for (const std::size_t item : {0U, 2U, 3U}) {
+      CAPTURE(item);
+      REQUIRE(outcomes[item]);
+      CHECK(outcomes[item].value()[0] == static_cast<char>('a' + item));
+    }
+    REQUIRE_FALSE(outcomes[1]);
+    CHECK_MESSAGE(outcomes[1].failure().kind() == FailureKind::worker_died, outcomes[1].failure().message());
+  }
+  CHECK(runs.count() == 1);
+}
+
 TEST_CASE("nothing more is taken from a worker that broke the protocol, although it was announced before") {
   const support::Leftovers audit;
   if (support::read_text("/proc/self/syscall").empty()) {

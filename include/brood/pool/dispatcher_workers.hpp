@@ -34,6 +34,7 @@ struct Dispatcher::FrameHandler {
     const Task& task = *slot.assigned.front();
     if (header.task != task.id) throw ProtocolError("an answer to another task than the one it runs");
     if (!slot.has_started(task)) throw ProtocolError("an answer to a task that it has not started");
+    slot.heard = task.number;
     if (task.pull) throw ProtocolError("an answer while its result is read");
     switch (header.type) {
       case FrameType::large:

@@ -92,8 +92,7 @@ class Slot {
   OutputTail output;  ///< what the task that runs has printed
   std::deque<TaskPtr> assigned;
   std::uint64_t next_number = 1;
-  std::uint64_t tasks_given = 0;
-  std::uint64_t tasks_done = 0;
+  std::uint64_t tasks_given = 0, tasks_done = 0;
   bool announced = false;  ///< `started` has been heard: pid and pidfd are known
   bool tree = false;       ///< what it starts ends with it, so it gets nothing to do before the host can see to that
   bool greeted = false;    ///< hello has been heard
@@ -101,12 +100,11 @@ class Slot {
   Doom doom = Doom::none;
   unsigned looks_at_unstarted = 0;  ///< how often in a row its first task, of this number, had not started
   std::pair<std::uint64_t, std::uint64_t> unstarted{};  ///< and how much it had been sent
-  bool told_to_leave = false;
+  bool told_to_leave = false, watching_out = false;
   bool gone = false;       ///< its process has ended; how is for its server to say
   bool abandoned = false;  ///< it would not end: its tasks are resolved, its place is another's
   unsigned looks = 0;      ///< how often its end was overdue
   std::exception_ptr start_cause;  ///< why it could not come up, where it said so
-  bool watching_out = false;
   bool lost = false;        ///< its result pipe has ended
   bool receiving = true;    ///< false after it broke the protocol: nothing more is read
   bool listed_idle = false;
@@ -114,6 +112,7 @@ class Slot {
   bool full = false;        ///< it has said that it has more memory than it may
   bool last_given = false;  ///< no task follows the last that it was given
   std::uint64_t last_number = 0;  ///< that one's, as it was sent
+  std::uint64_t heard = 0;  ///< the number of the task of which it has sent something, which has started whatever the page says
   bool parted = false;      ///< it has answered that one, and leaves by itself
   std::uint64_t cpu_ms = 0;  ///< of a worker that has ended
   Clock::time_point born{};  ///< when it was asked for
@@ -168,8 +167,7 @@ class Slot {
     announced = greeted = watching_out = lost = told_to_leave = gone = abandoned = false;
     receiving = true;
     full = last_given = parted = surplus = false;
-    last_number = 0;
-    cpu_ms = busy_ns = lent_bytes = bytes_received = 0;
+    cpu_ms = busy_ns = lent_bytes = bytes_received = last_number = heard = 0;
     doom = Doom::none;
     looks = looks_at_unstarted = 0;
     unstarted = {};
@@ -228,7 +226,7 @@ class Slot {
 
   /// Takes a task back that the worker has not started. False when it has.
   bool revoke(const Task& task) noexcept {
-    if (!ends.status.page().revoke(task.number)) return false;
+    if (task.number == heard || !ends.status.page().revoke(task.number)) return false;
     give_back(task.number);
     return true;
   }
@@ -249,7 +247,9 @@ class Slot {
     passage.reset();
   }
 
-  bool has_started(const Task& task) const noexcept { return ends.status.page().may_have_started(task.number); }
+  bool has_started(const Task& task) const noexcept {
+    return task.number == heard || ends.status.page().may_have_started(task.number);
+  }
 
   void count_busy(std::uint64_t ns) noexcept { busy_ns = ns > ~busy_ns ? ~std::uint64_t{0} : busy_ns + ns; }
   std::chrono::nanoseconds life(Clock::time_point now) const noexcept { return now - born; }
