@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/proc.hpp"
 
 namespace {
 
@@ -55,6 +57,21 @@ int end_like(End how) {
 }
 
 int add_one(int n) { return n + 1; }
+
+void waits_for_gate(const std::string& gate) { support::wait_for_gate(gate, 0); }
+
+/// Makes the kernel end this worker when something is written to a pipe that it reads, unless the gate is open.
+void dies_of_what_it_receives(const std::string& gate) {
+  if (::access(gate.c_str(), F_OK) == 0) return;
+  for (const int fd : support::numbers_in("/proc/self/fd")) {
+    struct stat info {};
+    if (fd <= STDERR_FILENO || ::fstat(fd, &info) != 0 || !S_ISFIFO(info.st_mode)) continue;
+    const int flags = ::fcntl(fd, F_GETFL);
+    if ((flags & O_ACCMODE) != O_RDONLY) continue;
+    ::fcntl(fd, F_SETOWN, ::getpid());
+    ::fcntl(fd, F_SETFL, flags | O_ASYNC);  // SIGIO
+  }
+}
 
 /// Fails the test unless the task died so; returns what it threw.
 template <class R>
@@ -155,25 +172,32 @@ TEST_CASE_TEMPLATE("an idle worker that is killed from outside costs no task", P
 TEST_CASE_TEMPLATE("workers that have not run anything yet are killed from outside: no task fails, and the pool is not broken", Policy,
                    EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
-  constexpr std::size_t count = 8;  // more starts than these may not fail
-  const support::Gate gate;
-  const auto hook = brood::worker_hook([](const std::string& path) { support::wait_for_gate(path, 0); }, gate.path());
-  brood::Pool<Policy> pool({.workers = count, .start_timeout = std::chrono::minutes(4), .on_worker_start = hook});
+  constexpr std::size_t all = 8;  // six starts that fail would break the pool
+  const support::Gate cancelled;
+  brood::Pool<Policy> pool({.workers = all,
+                            .start_timeout = std::chrono::minutes(4),
+                            .on_worker_start = brood::worker_hook(&waits_for_gate, cancelled.path())});
   std::vector<brood::Future<int>> never;
-  for (std::size_t n = 0; n < count; ++n) never.push_back(pool.submit(&add_one, 1));
-  REQUIRE(support::eventually([&] { return pool.stats().workers.size() == count; }));
-  for (auto& each : never) CHECK(each.cancel());
-  gate.open();
+  for (std::size_t n = 0; n < all; ++n) never.push_back(pool.submit(&add_one, 1));
+  REQUIRE(support::eventually([&] { return pool.stats().workers.size() == all; }, std::chrono::seconds(60)));
+  for (auto& each : never) each.cancel();
+  for (auto& each : never) CHECK(each.outcome().failure().kind() == brood::FailureKind::cancelled);
+  cancelled.open();
   std::vector<brood::WorkerStats> workers;
-  REQUIRE(support::eventually([&] {
-    workers = pool.stats().workers;
-    return std::all_of(workers.begin(), workers.end(), [](const auto& each) { return each.state == brood::WorkerState::idle; });
-  }));
-  REQUIRE(workers.size() == count);
+  const bool all_idle = support::eventually(
+      [&] {
+        workers = pool.stats().workers;
+        return std::all_of(workers.begin(), workers.end(), [](const auto& each) { return each.state == brood::WorkerState::idle; });
+      },
+      std::chrono::seconds(60));
+  REQUIRE(all_idle);
+  REQUIRE(workers.size() == all);
   for (const auto& each : workers) {
     CHECK(each.tasks_done == 0);
     REQUIRE(::kill(each.pid, SIGKILL) == 0);
   }
+  CHECK(support::eventually([&] { return pool.stats().workers_died == all; }, std::chrono::seconds(60)));
+  CHECK(pool.stats().state == brood::PoolState::running);
   std::vector<brood::Future<int>> futures;
   for (int n = 0; n < 40; ++n) futures.push_back(pool.submit(&add_one, n));
   for (int n = 0; n < 40; ++n) {
@@ -212,6 +236,38 @@ TEST_CASE_TEMPLATE("a call whose workers are killed while they receive it fails 
   CHECK(failures <= kills);
   CHECK(failures <= 2);  // the last kill may have met the task behind it
   CHECK(pool.stats().state == brood::PoolState::running);
+}
+
+TEST_CASE_TEMPLATE("a call, or an item, that no worker lives to begin says so, and how many they were", Policy, EVERY_WORKER_POLICY) {
+  const support::Leftovers audit;
+  const support::Gate safe;
+  brood::Pool<Policy> pool({.workers = 1, .on_worker_start = brood::worker_hook(&dies_of_what_it_receives, safe.path())});
+  const std::vector<std::string> large(2'000, std::string(1'000, 'x'));  // more than the pipe holds
+  const auto size_of = [](const std::vector<std::string>& it) { return it.size(); };
+  const std::string how = ": the worker " + signaled(SIGIO).describe() + " before it had begun the ";
+  const auto check = [&](const brood::Failure& failure, const std::string& thing, const std::string& behind) {
+    const std::string text = failure.message();
+    CHECK(failure.kind() == brood::FailureKind::worker_died);
+    CHECK_MESSAGE(text.ends_with(how + thing + ", the last of " + behind), text);
+  };
+  const std::string only = " workers that ended before they had; only this ";
+  {
+    const auto outcome = pool.submit(size_of, large).outcome();
+    REQUIRE_FALSE(outcome);
+    check(outcome.failure(), "task", "6" + only + "task fails, the worker is replaced");
+  }
+  {
+    const auto outcome = pool.submit({.retries = 1}, size_of, large).outcome();
+    REQUIRE_FALSE(outcome);
+    check(outcome.failure(), "task", "7" + only + "task fails, the worker is replaced; it was tried 2 times (TaskOptions::retries)");
+  }
+  {
+    const auto outcomes = pool.try_map(size_of, std::vector<std::vector<std::string>>{large});
+    REQUIRE_FALSE(outcomes[0]);
+    check(outcomes[0].failure(), "item", "6" + only + "item fails, the worker is replaced");
+  }
+  safe.open();
+  CHECK(pool.submit(size_of, large).get() == large.size());
 }
 
 TEST_CASE_TEMPLATE("a busy worker that is killed from outside fails its task", Policy, EVERY_WORKER_POLICY) {

@@ -30,6 +30,19 @@ std::string text(int n) { return std::to_string(n) + ","; }
 std::string join(std::string one, const std::string& other) { return one + other; }
 int square(int n) { return n * n; }
 
+/// What may not travel.
+struct Shy {
+  std::string how{};
+  std::string text{};
+  brood::Fd fd{};
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    if (how == "throws") throw std::domain_error("shy");
+    archive(how, text, fd);
+  }
+};
+
 std::string joined(int count) {
   std::string all = ">";
   for (int n = 0; n < count; ++n) all += text(n);
@@ -134,6 +147,51 @@ TEST_CASE("Pool::map_reduce goes on where a worker gives a chunk back: no item r
   CHECK(pool.map_reduce(grows, &join, std::views::iota(0, 30), std::string(">"), {.chunk_size = 10}) == joined(30));
   CHECK(pool.stats().done == 30);
   CHECK(pool.stats().workers_started > 3);
+}
+
+TEST_CASE("Pool::map_reduce: what a chunk that ends early came to can't be sent: that item fails") {
+  const support::Leftovers audit;
+  Pool pool({.workers = 1, .memory_per_worker = std::uint64_t{64} << 20, .max_message_bytes = 1'000});
+  const auto grows = [](const std::string& how, int n) {
+    static std::vector<std::string> kept;
+    while (n == 2) {
+      kept.emplace_back(std::size_t{24} << 20, 'x');
+      timespec longer{0, 2'000'000};
+      ::nanosleep(&longer, nullptr);
+      if (kept.size() == 4) break;
+    }
+    Shy made;
+    made.how = n <= 2 ? how : "";
+    if (how == "large" && n <= 2) made.text = std::string(400, 'x');
+    if (how == "descriptor" && n == 2) made.fd = brood::Fd(900);  // not open
+    return made;
+  };
+  const auto add = [](Shy one, Shy other) {
+    other.text += one.text;
+    if (one.fd) other.fd = std::move(one.fd);
+    return other;
+  };
+  const auto items = [](const std::string& how) {
+    return std::views::iota(0, 10) | std::views::transform([how](int n) { return std::pair(how, n); });
+  };
+  for (const std::string how : {"throws", "large", "descriptor"}) {
+    CAPTURE(how);
+    const brood::MapOptions options{.chunk_size = 10};
+    std::string text = "no exception";
+    try {
+      pool.map_reduce(grows, add, items(how), Shy(), options);
+    } catch (const brood::MessageTooLarge& error) {
+      CHECK(how == "large");
+      text = error.what();
+    } catch (const brood::SerializationError& error) {
+      CHECK(how == "descriptor");
+      text = error.what();
+    } catch (const std::domain_error& error) {
+      CHECK(how == "throws");
+      text = "item 2";
+    }
+    CHECK_MESSAGE(text.find("item 2") != std::string::npos, text);
+  }
 }
 
 TEST_CASE("closures under ForkPolicy fold in workers, with what they see") {

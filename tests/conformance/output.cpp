@@ -22,6 +22,7 @@
 #include <brood/brood.hpp>
 
 #include "support/child.hpp"
+#include "support/eventually.hpp"
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
@@ -403,4 +404,30 @@ TEST_CASE("closures of a ForkPolicy pool are captured too") {
     return 1;
   });
   CHECK(future.output() == "captured twice\n");
+}
+
+TEST_CASE_TEMPLATE("a worker that is told to leave while it starts leaves, with its stop hook, when it has come up", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  const support::Gate gate;
+  const support::Gate left;
+  constexpr auto starts = +[](const std::string& path) { support::wait_for_gate(path, 0); };
+  constexpr auto leaves = +[](const std::string& path) { ::close(::creat(path.c_str(), 0600)); };
+  std::thread opener;
+  {
+    brood::Pool<Policy> pool({.workers = 1,
+                              .stop_grace = std::chrono::seconds(20),
+                              .output = brood::Output::capture,
+                              .on_worker_start = brood::worker_hook(starts, gate.path()),
+                              .on_worker_stop = brood::worker_hook(leaves, left.path())});
+    auto never = pool.submit(+[] { return 1; });
+    REQUIRE(support::eventually([&] { return pool.stats().workers.size() == 1; }));
+    never.cancel();
+    CHECK_FALSE(never.outcome());
+    opener = std::thread([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));  // most likely the pool's end has begun
+      gate.open();
+    });
+  }
+  opener.join();
+  CHECK(::access(left.path().c_str(), F_OK) == 0);
 }

@@ -6,17 +6,22 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <fcntl.h>
 #include <link.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
+#include <cinttypes>
 #include <climits>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,7 +30,8 @@
 
 namespace brood::inline v0_1::detail {
 
-/// Who a module is: its build id, or, where the linker wrote none, its file's device, inode, size and time of change.
+/// Who a module is: its build id, or, where the linker wrote none, its file's device, inode, size and time of change; of a
+/// library whose file is not at its path any more, device and inode.
 struct ModuleIdentity {
   std::array<std::uint8_t, 40> bytes{};  ///< the first says which kind, the second how many bytes follow
 
@@ -81,7 +87,7 @@ struct Module {
   }
 };
 
-/// The identity of a file, for a module without a build id.
+/// The identity of a file, for a program without a build id.
 inline ModuleIdentity identity_of_file(const char* path) noexcept {
   struct stat info {};
   if (tried("stat", [&] { return ::stat(path, &info); }) != 0) return {};
@@ -90,6 +96,56 @@ inline ModuleIdentity identity_of_file(const char* path) noexcept {
                                            static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000U +
                                                static_cast<std::uint64_t>(info.st_mtim.tv_nsec)};
   return ModuleIdentity::make(2, std::as_bytes(std::span(parts)));
+}
+
+/// A file as /proc/self/maps has it. Its device may be another one than stat(2) tells, and on an overlay its inode, too.
+struct MappedFile {
+  std::array<std::uint64_t, 2> number{};  ///< device and inode
+  std::string path;                       ///< where it is now; with " (deleted)" behind it where it is not
+};
+
+/// The file that is mapped at this address; nothing when that is not to be seen.
+inline std::optional<MappedFile> file_mapped_at(std::uintptr_t address) {
+  const int fd = retried("open", [] { return ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC); });
+  if (fd < 0) return std::nullopt;
+  const Fd file = own("open(/proc/self/maps)", fd);
+  std::string text;
+  std::array<char, 8192> part;
+  for (;;) {
+    const auto size = retried("read", [&] { return ::read(file.get(), part.data(), part.size()); });
+    if (size <= 0) break;
+    text.append(part.data(), static_cast<std::size_t>(size));
+  }
+  for (std::size_t at = 0, end = 0; (end = text.find('\n', at)) != std::string::npos; at = end + 1) {
+    const std::string line = text.substr(at, end - at);
+    std::uint64_t first = 0, last = 0, major = 0, minor = 0, inode = 0;
+    int path = 0;
+    if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %*s %*x %" SCNx64 ":%" SCNx64 " %" SCNu64 " %n", &first, &last,
+                    &major, &minor, &inode, &path) != 5) {
+      continue;
+    }
+    if (address < first || address >= last) continue;
+    if (inode == 0) return std::nullopt;
+    return MappedFile{{major << 32 | minor, inode}, line.substr(static_cast<std::size_t>(path))};
+  }
+  return std::nullopt;
+}
+
+/// Whether the file at `path` is, as far as can be seen, the one that is mapped at the address, and not one that has taken its
+/// place.
+inline bool is_in_place(const std::string& path, std::uintptr_t address) {
+  const auto mapped = file_mapped_at(address);
+  struct stat info {};
+  return !mapped || mapped->path == path ||
+         (tried("stat", [&] { return ::stat(path.c_str(), &info); }) == 0 && mapped->number[1] == info.st_ino);
+}
+
+/// The identity of a library without a build id: that of its file, while it is there. Code must not be looked for in the file
+/// that has taken its place.
+inline ModuleIdentity identity_of_library(const std::string& path, std::uintptr_t address) {
+  if (is_in_place(path, address)) return identity_of_file(path.c_str());
+  const auto mapped = file_mapped_at(address);
+  return mapped ? ModuleIdentity::make(3, std::as_bytes(std::span(mapped->number))) : ModuleIdentity();
 }
 
 /// The build id among the notes of a module, empty when the linker wrote none.
@@ -137,6 +193,7 @@ class ModuleTable {
   /// The module with this identity; null when this process has not loaded it.
   Entry with(const ModuleIdentity& identity) {
     if (program() && program()->identity == identity) return program();
+    if (identity == ModuleIdentity{}) return nullptr;  // nobody knows who that is
     return find([&](const Module& module) { return module.identity == identity; });
   }
 
@@ -186,21 +243,37 @@ class ModuleTable {
   }
 
   void reload() {
-    const unsigned long long changes = count_changes();
-    if (changes == changes_) return;
     struct Found {
-      std::vector<Entry> modules;
-      bool program = true;
-    } found;
+      const ModuleTable& table;
+      std::vector<Entry> modules{};
+      unsigned long long changes = 0;
+      unsigned long long closed = 0;
+    } found{*this};
     ::dl_iterate_phdr(
         [](dl_phdr_info* info, std::size_t, void* result) {
           auto& into = *static_cast<Found*>(result);
-          into.modules.push_back(describe(*info, std::exchange(into.program, false)));
+          into.changes = info->dlpi_adds + info->dlpi_subs;
+          into.closed = info->dlpi_subs;
+          if (into.changes == into.table.changes_) return 1;
+          Entry known = into.table.known(*info);
+          into.modules.push_back(known ? std::move(known) : describe(*info, into.modules.empty()));
           return 0;
         },
         &found);
+    if (found.changes == changes_) return;
     modules_ = std::move(found.modules);
-    changes_ = changes;
+    changes_ = found.changes;
+    closed_ = found.closed;
+  }
+
+  /// As it was when it was seen first: its file may be another one since. Null when modules were closed meanwhile: what is
+  /// there now may have been loaded in the place of one.
+  Entry known(const dl_phdr_info& info) const {
+    if (info.dlpi_subs != closed_) return nullptr;
+    for (const Entry& module : modules_) {
+      if (module->base == info.dlpi_addr) return module;
+    }
+    return nullptr;
   }
 
   static Entry describe(const dl_phdr_info& info, bool program) {
@@ -224,7 +297,9 @@ class ModuleTable {
       module->identity = identity_of_file("/proc/self/exe");
       if (module->identity == ModuleIdentity{}) module->identity = identity_of_file(program_path());
     } else {
-      module->identity = identity_of_file(module->path.c_str());
+      std::uintptr_t mapped = module->base;
+      if (!module->code.empty()) mapped += module->code.front().start;
+      module->identity = identity_of_library(module->path, mapped);
     }
     module->key = module->identity.key();
     return module;
@@ -240,6 +315,7 @@ class ModuleTable {
  private:
   std::mutex mutex_;
   unsigned long long changes_ = 0;
+  unsigned long long closed_ = 0;  ///< how often modules were closed
   std::vector<Entry> modules_;
 };
 

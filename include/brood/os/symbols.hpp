@@ -52,13 +52,15 @@ inline std::string find_symbol(std::span<const std::byte> file, std::uint64_t of
   return {};
 }
 
-/// The same for a function of this process. Looks into its module's file once for each function.
+/// The same for a function of this process. Looks into its module's file once for each function; not into one that has taken
+/// that one's place.
 inline std::string symbol_of(const Module& module, std::uint64_t offset) {
   static std::mutex mutex;
   static auto* const known = new std::map<std::pair<std::uint64_t, std::uint64_t>, std::string>;
   const std::lock_guard lock(mutex);
   const auto [entry, fresh] = known->try_emplace({module.key, offset});
   if (!fresh) return entry->second;
+  if (!module.path.empty() && !is_in_place(module.path, module.base + offset)) return {};
   const char* const path = module.path.empty() ? "/proc/self/exe" : module.path.c_str();
   const int fd = retried("open", [&] { return ::open(path, O_RDONLY | O_CLOEXEC); });
   if (fd < 0) return {};

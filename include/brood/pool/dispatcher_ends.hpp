@@ -189,18 +189,18 @@ BROOD_INLINE std::string Dispatcher::hook_that_runs(const Slot& slot) {
 
 /// Resolves a task of a worker that has ended, its `first` or one behind that, or puts it back. Returns whether it had started.
 BROOD_INLINE bool Dispatcher::settle_one(Slot& slot, const TaskPtr& task, bool first, ExitStatus status, long peak_rss_kib) {
-  const bool revoked = slot.revoke(*task);
-  // one that says that it has not, again and again, may deny it, or be more than a worker can take in
-  const bool fatal = first && slot.greeted && task->unstarted_deaths >= max_unstarted_deaths;
-  if ((!revoked && (first || slot.has_started(*task))) || fatal) {
-    resolve_dead(slot, task, status, peak_rss_kib);
-    return true;
-  }
-  if (task->cancel_wanted) {
+  const bool started = !slot.revoke(*task) && (first || slot.has_started(*task));
+  if (!started && task->cancel_wanted) {
     resolve(task, make_failure(FailureKind::cancelled, *task, "it was cancelled before it started"));
     return false;
   }
-  if (first && slot.greeted) ++task->unstarted_deaths;
+  if (!started && first && slot.greeted) ++task->unstarted_deaths;
+  // one that says that it has not, again and again, may deny it, or be more than a worker can take in
+  const bool fatal = first && slot.greeted && task->unstarted_deaths > max_unstarted_deaths;
+  if (started || fatal) {
+    resolve_dead(slot, task, status, peak_rss_kib);
+    return true;
+  }
   requeue(task);
   return false;
 }

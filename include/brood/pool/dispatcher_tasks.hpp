@@ -243,8 +243,9 @@ BROOD_INLINE std::string Dispatcher::tell_memory(const Slot& slot, ExitStatus st
          std::to_string(known.peak_rss_kib >> 10) + " MiB resident at its peak";
 }
 
-/// A task whose worker ended under it.
+/// A task whose worker ended under it, or which has cost too many workers that had not begun it.
 BROOD_INLINE void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, ExitStatus status, long peak_rss_kib) {
+  const bool begun = task->unstarted_deaths <= max_unstarted_deaths || slot.has_started(*task);
   take_output(slot, *task);
   slot.look_at_progress(*task);
   if (slot.has_started(*task)) {
@@ -252,7 +253,7 @@ BROOD_INLINE void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, Exit
     slot.count_busy(static_cast<std::uint64_t>(ran.count()));
   }
   if (task->items != 0) {
-    salvage_items(slot, *task);
+    if (begun) salvage_items(slot, *task);  // else the log is that of the chunk before
     const std::uint64_t started = slot.ends.status.page().halt_items();
     if (task->items_done == task->items && !task->cancel_wanted) return resolve(task, std::nullopt);
     // between two items nothing was running: all that is left can run elsewhere. Before the first one the callable was
@@ -266,6 +267,9 @@ BROOD_INLINE void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, Exit
   const bool server_ended = killed && slot.doom == Doom::none && source != nullptr && source->state == Source::State::ended;
   const bool chunk = task->items != 0;
   const std::string thing = chunk ? "item" : "task";
+  const std::string when = begun ? " while it ran the " + thing
+                                 : " before it had begun the " + thing + ", the last of " +
+                                       std::to_string(task->unstarted_deaths) + " workers that ended before they had";
   FailureRecord record;
   record.task = task->id;
   record.pid = slot.pid;
@@ -287,8 +291,8 @@ BROOD_INLINE void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, Exit
                      "replaced";
   } else if (server_ended) {
     record.kind = FailureKind::worker_died;
-    record.message = record.where + ": the worker ended with its server while it ran the " + thing + ": " +
-                     text_of(source->cause) + ". The tasks that ran in its workers fail" +
+    record.message = record.where + ": the worker ended with its server" + when + ": " + text_of(source->cause) +
+                     ". The tasks that ran in its workers fail" +
                      (source->snapshot || !policy_.relaunchable ? "" : ", the next one gets a new server");
   } else {
     record.kind = FailureKind::worker_died;
@@ -297,13 +301,15 @@ BROOD_INLINE void Dispatcher::resolve_dead(Slot& slot, const TaskPtr& task, Exit
                      (lost ? "closed its result pipe, or became another program, and was killed"
                            : status.describe() + cpu_limit_text(slot, status));
     if (!lost) note_crash(slot, status, record.message.size(), record);
-    record.message += " while it ran the " + thing + tell_memory(slot, status, record.known) +
+    record.message += when + tell_memory(slot, status, record.known) +
                      (record.known.output.empty() ? "" : "; captured_output() has the last that it printed") +
                      "; only this " + thing + " fails, the worker is replaced";
   }
   ++task->deaths;
   if (task->deaths > 1) {
-    record.message += "; it was run " + std::to_string(task->deaths) + " times (" + (chunk ? "Map" : "Task") + "Options::retries)";
+    const bool ran = task->unstarted_deaths <= max_unstarted_deaths;  // each time
+    record.message += std::string(ran ? "; it was run " : "; it was tried ") + std::to_string(task->deaths) + " times (" +
+                      (chunk ? "Map" : "Task") + "Options::retries)";
   }
   task->failure.emplace(std::move(record));
   if (task->retry_due() && !chunk) return run_again(task);

@@ -134,7 +134,7 @@ struct Dispatcher::FrameHandler {
       if (!slot.announced) ++dispatcher.workers_started_;  // its result pipe was faster than its server
       if (slot.pid == 0) slot.pid = static_cast<pid_t>(frame.header.number);  // shown only; signals need the pidfd
       dispatcher.note_up(slot);
-      if (slot.state() != SlotState::starting) return;  // too late, or it was told to leave meanwhile
+      if (slot.state() != SlotState::starting) return dispatcher.flush(slot);  // it was told to leave meanwhile: that was held back
       slot.move_to(SlotState::ready);
       // its end is seen by its pidfd, which its server has yet to send: that is waited for in bounded time, too
       if (slot.announced) dispatcher.set_timer(slot, &Slot::deadline, Clock::time_point::max());

@@ -39,10 +39,10 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
       ++count_;
       if (!attached.empty()) flush(std::exchange(attached, {}));
     }
-    void amend(std::span<const std::byte> bytes) override {
+    void amend(bool failed, std::span<const std::byte> bytes) override {
       bytes_.truncate(bytes_.size() - sizeof(std::uint64_t));
       --count_;
-      finish(false, bytes);
+      finish(failed, bytes);
     }
     void pass_descriptors() override {}
 

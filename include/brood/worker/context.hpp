@@ -36,8 +36,8 @@ class ItemSink {
   virtual bool start() = 0;
   /// Its result is complete: `failed` or not, these bytes.
   virtual void finish(bool failed, std::span<const std::byte> bytes) = 0;
-  /// The last item that was finished, without a failure and without a byte, gets these after all.
-  virtual void amend(std::span<const std::byte> bytes) = 0;
+  /// The last item that was finished, without a failure and without a byte, gets these after all, or has `failed`.
+  virtual void amend(bool failed, std::span<const std::byte> bytes) = 0;
   /// The bytes that come next name descriptors. Throws when these can't travel.
   virtual void pass_descriptors() = 0;
 

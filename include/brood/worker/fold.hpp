@@ -35,10 +35,8 @@ class ChunkFold {
       has_value_ = true;
     });
     if (ran || !had) return ran;
-    out_.bytes().truncate(0);
-    write();
-    if (out_.attached() != 0) context_.items->pass_descriptors();
-    context_.items->amend(out_.view());
+    const bool failed = make_result(context_, out_, [&] { write(); });
+    context_.items->amend(failed, out_.view());
     return false;
   }
 

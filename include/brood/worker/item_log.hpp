@@ -119,11 +119,11 @@ class ItemLog final : public ItemSink {
     full_ = memory_.full();
   }
 
-  void amend(std::span<const std::byte> bytes) override {
+  void amend(bool failed, std::span<const std::byte> bytes) override {
     used_ -= sizeof(std::uint64_t);  // it is the last in the log: what has no bytes is never sent at once
     --done_;
     publish();
-    finish(false, bytes);
+    finish(failed, bytes);
   }
 
   void pass_descriptors() override {

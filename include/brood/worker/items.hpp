@@ -106,10 +106,9 @@ inline void write_current_failure(Writer& out) {
   write_current_failure(out);
 }
 
-/// Runs one item and hands its result to the sink. False when no further item may start.
+/// Makes the result of an item: what `body` writes, or, when it throws or that can't travel, a failure. Returns whether it is one.
 template <class Body>
-[[gnu::always_inline]] inline bool run_item(TaskContext& context, Writer& out, const Body& body) {
-  if (!context.items->start()) return false;
+[[gnu::always_inline]] inline bool make_result(TaskContext& context, Writer& out, const Body& body) {
   out.bytes().truncate(0);
   bool failed = false;
   try {
@@ -125,6 +124,14 @@ template <class Body>
     write_item_failure(out);
     failed = true;
   }
+  return failed;
+}
+
+/// Runs one item and hands its result to the sink. False when no further item may start.
+template <class Body>
+[[gnu::always_inline]] inline bool run_item(TaskContext& context, Writer& out, const Body& body) {
+  if (!context.items->start()) return false;
+  const bool failed = make_result(context, out, body);
   context.items->finish(failed, out.view());
   ++context.item;
   return true;

@@ -24,6 +24,7 @@
 #include <brood/core/config.hpp>
 #include <brood/core/loops.hpp>
 #include <brood/os/lifeline.hpp>
+#include <brood/os/module.hpp>
 #include <brood/os/process.hpp>
 #include <brood/os/signals.hpp>
 #include <brood/os/threads.hpp>
@@ -82,6 +83,7 @@ class ServerLoop {
     go_on_without_writer(server_.lifeline.get());
     // from here on the host is watched, not the thread of it that launched us
     retried("prctl(PR_SET_PDEATHSIG)", [] { return ::prctl(PR_SET_PDEATHSIG, 0); });
+    ModuleTable::instance().refresh();  // what Preloads have opened is known to workers as it was now
     say(ControlMessage::make(ControlType::ready));
     while (!(stopping_ && children_.empty())) {
       std::array<pollfd, 3> watched{{{server_.control.fd(), POLLIN, 0},
