@@ -6,8 +6,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "faults/suite.hpp"
@@ -36,6 +38,17 @@ class DescriptorLimit {
  private:
   rlimit before_{};
 };
+
+/// Also where no more may be opened: to count them takes one.
+std::size_t count_descriptors() {
+  rlimit now{};
+  ::getrlimit(RLIMIT_NOFILE, &now);
+  const rlimit more{std::min(now.rlim_cur + 10, now.rlim_max), now.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &more);
+  const std::size_t count = support::own_descriptors().size();
+  ::setrlimit(RLIMIT_NOFILE, &now);
+  return count;
+}
 
 /// The pool is as fit as one that was just made: it brings up all of its workers.
 template <class Policy>
@@ -76,6 +89,50 @@ TEST_CASE_TEMPLATE("RLIMIT_NOFILE of what is open and 0 to 40 more: a whole life
   }
   CHECK(whole > 0);
   CHECK(refused > 0);
+}
+
+TEST_CASE_TEMPLATE("0 to 300 free descriptors: constructor and later workers are whole, or LaunchError with EMFILE and nothing left",
+                   Policy, EXHAUSTED_POLICIES) {
+  support::Board board;
+  const support::Leftovers audit;
+  board.plan({});
+  const auto verdict = support::run_scenario(board, [] {
+    rlim_t most_refused = 0;
+    rlim_t least_whole = 301;
+    for (rlim_t more = 0; more <= 300; ++more) {
+      const auto before = support::own_descriptors();
+      const std::string at = std::to_string(more) + " free: ";
+      try {
+        const DescriptorLimit limit(more);
+        brood::Pool<Policy> pool({.workers = 1});
+        pid_t last = pool.submit(&::getpid).get();
+        const auto open = count_descriptors() + 3;  // not all of the first one's may have come yet
+        for (int round = more <= 40 ? 0 : 4; round < 5; ++round) {  // so that one descriptor each would be too many
+          if (::kill(last, SIGKILL) != 0) throw support::Broken(at + "the worker is gone");
+          const pid_t next = pool.submit(&::getpid).get();
+          if (std::exchange(last, next) == next) throw support::Broken(at + "it is the same worker");
+        }
+        const auto none_left = [&] {  // of those that have ended: seen when somebody waits
+          pool.submit(&::getpid).get();
+          return count_descriptors() <= open;
+        };
+        if (!support::eventually(none_left, std::chrono::seconds(20))) {
+          std::string all;
+          for (const std::string& each : support::own_descriptors()) all += " " + each;
+          throw support::Broken(at + "new workers cost descriptors: more than " + std::to_string(open) + ":" + all);
+        }
+        least_whole = std::min(least_whole, more);
+      } catch (const brood::LaunchError& error) {
+        if (error.error() != EMFILE) throw support::Broken(at + "no EMFILE, but: " + error.what());
+        most_refused = more;
+      }
+      if (support::own_descriptors() != before) throw support::Broken(at + "descriptors are left");
+    }
+    if (most_refused == 0) throw support::Broken("nothing was refused");
+    if (most_refused > 100 || least_whole > 100) throw support::Broken("a pool with one worker is refused 100 descriptors");
+    return true;
+  }, std::chrono::seconds(600));
+  CHECK_MESSAGE(verdict.kind == support::Verdict::Kind::survived, verdict.text);
 }
 
 TEST_CASE_TEMPLATE("descriptors beyond 1024 are as good as others", Policy, EXHAUSTED_POLICIES) {

@@ -2,24 +2,35 @@
 // A little of everything that a pool does, with every result checked: the scenario of the faults.
 #pragma once
 
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include <brood/brood.hpp>
 
 #include "faults/sweep.hpp"
+#include "support/eventually.hpp"
 #include "support/policies.hpp"
+#include "support/proc.hpp"
+#include "support/sanitizer.hpp"
 
 namespace support {
 
@@ -41,17 +52,38 @@ inline int prints(int n) {
   std::fprintf(stderr, "and stderr\n");
   return n;
 }
+inline int start_hooks = 0;
+inline void start_hook() { ++start_hooks; }
+inline int count_of_start_hooks() { return start_hooks; }
+inline void stop_hook() { std::fprintf(stderr, "leaves\n"); }
+
 inline int own_niceness() { return ::getpriority(PRIO_PROCESS, 0); }
+/// What PoolOptions say of a worker, as it sees it.
+inline std::string own_state() {
+  const auto limit = [](auto which) {
+    rlimit is{};
+    ::getrlimit(which, &is);
+    return std::to_string(is.rlim_cur);
+  };
+  const auto variable = [](const char* name) { return std::string(std::getenv(name) != nullptr ? std::getenv(name) : "none"); };
+  cpu_set_t cpus;
+  ::sched_getaffinity(0, sizeof cpus, &cpus);
+  std::string score = read_text("/proc/self/oom_score_adj");
+  return "cpu time " + std::string(limit(RLIMIT_CPU).size() <= 3 ? "limited" : "not limited") + ", files " + limit(RLIMIT_NOFILE) + ", core " + limit(RLIMIT_CORE) + ", memory " +
+         limit(RLIMIT_AS) + ", nice " + std::to_string(own_niceness()) + ", cpus " + (CPU_COUNT(&cpus) == 1 ? "one" : "all") + ", oom " +
+         score.substr(0, score.find('\n')) + ", privileges " + std::to_string(::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)) +
+         ", folder " + std::filesystem::current_path().string() + ", variables " + variable("BROOD_SUITE") + " " + variable("PATH") +
+         ", hooks " + std::to_string(start_hooks);
+}
+
+inline brood::Fd copy_of(const brood::Fd& file) { return brood::Fd(::fcntl(file.get(), F_DUPFD_CLOEXEC, 3)); }
+
 /// Leaves a process behind, which is to end with its worker.
 inline int starts_a_process() {
   const pid_t child = ::fork();
   if (child != 0) return child > 0 ? 1 : 0;
   for (;;) ::pause();
 }
-
-inline int start_hooks = 0;
-inline void start_hook() { ++start_hooks; }
-inline int count_of_start_hooks() { return start_hooks; }
 
 /// A Preload with something to do in each worker.
 struct Reopening {
@@ -60,6 +92,12 @@ struct Reopening {
 };
 using ForkServerWithHook = brood::ForkServerPolicy<Numbers, Reopening>;
 
+/// The same, and does not return.
+inline int starts_a_process_and_sleeps() {
+  starts_a_process();
+  return sleeps();
+}
+
 /// Whether a pool must come out of this as if nothing had happened, or typed errors may take the place of values.
 enum class Demand { everything, typed_errors };
 
@@ -67,8 +105,9 @@ enum class Demand { everything, typed_errors };
 /// suite ends at the first failure.
 enum class AfterFault { over, may_stay };
 
-/// One pool's life, in two kinds: run() with a pool as it is by default, run_with_options() with all that PoolOptions and
-/// TaskOptions can ask for. Each returns whether everything came out right.
+/// One pool's life, in three kinds: run() with a pool as it is by default, run_with_options() with what PoolOptions and
+/// TaskOptions can ask for of workers, run_with_all_options() with all that they can, and what recycles workers. Each returns
+/// whether everything came out right.
 template <class Policy>
 class Suite {
  public:
@@ -135,6 +174,84 @@ class Suite {
          [](const brood::ExitStatus& status) { return status.exited() && status.code() == 4; });
     value(pool.submit(&starts_a_process).outcome(), 1);
     goes_on(pool);
+    pool.close();
+    pool.wait();
+    return right_;
+  }
+
+  /// `limit_cpus`: with Limits::cpus, which is looked at with sched_getaffinity.
+  bool run_with_all_options(bool limit_cpus) {
+    const int nice = std::min(own_niceness() + 1, 19);
+    cpu_set_t cpus;
+    ::sched_getaffinity(0, sizeof cpus, &cpus);
+    unsigned cpu = 0;
+    while (!CPU_ISSET(cpu, &cpus)) ++cpu;
+    brood::PoolOptions options;
+    options.workers = 2;
+    options.spares = 1;
+    options.tasks_per_worker = 4;
+    options.memory_per_worker = std::uint64_t{1} << 40;
+    options.task_timeout = std::chrono::seconds(60);
+    options.start_timeout = start_timeout_;
+    options.stop_grace = std::chrono::seconds(2);
+    options.idle_timeout = std::chrono::milliseconds(20);
+    options.limits = {.cpu_time = std::chrono::seconds(60), .open_files = 256, .core_size = 0, .nice = nice,
+                      .oom_score_adj = 100, .no_new_privs = true};
+    if (limit_cpus) options.limits.cpus = {cpu};
+    if (!has_sanitizer) options.limits.address_space = std::uint64_t{1} << 44;
+    options.output = brood::Output::capture;
+    options.kill_tree = true;
+    options.on_worker_start = &start_hook;
+    options.on_worker_stop = &stop_hook;
+    options.working_directory = "/";
+    options.environment = {"BROOD_SUITE=on", "PATH"};
+    options.seed = 7;
+    options.name = "suite";
+    options.max_pending_bytes = 10'000'000;
+    std::atomic<int> logged = 0;
+    options.log = [&](brood::LogLevel, std::string_view) { ++logged; };
+    brood::Pool<Policy> pool(std::move(options));
+    const std::string state = "cpu time limited, files 256, core 0, memory " +
+                              std::to_string(has_sanitizer ? ~rlim_t{0} : rlim_t{1} << 44) + ", nice " + std::to_string(nice) +
+                              ", cpus " + (limit_cpus || CPU_COUNT(&cpus) == 1 ? "one" : "all") + ", oom 100, privileges 1, folder /, variables on none, hooks 1";
+    if (const auto seen = pool.submit(&own_state).outcome(); !seen) failed(seen.failure());
+    else if (*seen != state) throw Broken("a worker is not as PoolOptions say, but: " + *seen);
+    for (int n = 0; n < 6; ++n) {
+      auto future = pool.submit(&prints, n);
+      printed(future, n);
+    }
+    if constexpr (std::is_same_v<Policy, ForkServerWithHook>) {
+      value(pool.submit([] { return brood::preloaded<Reopening>().reopened; }).outcome(), 1);
+    }
+    if constexpr (brood::CopiesHost<Policy>) {
+      value(pool.submit([nice] { return nice; }).outcome(), nice);
+    }
+    std::vector<int> numbers(20);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    int item = 0;
+    for (auto& outcome : pool.try_map(&add_one, numbers, {.timeout = std::chrono::seconds(60), .retries = 1})) value(outcome, ++item);
+    value(pool.submit(&doubled, std::string(300'000, 'x')).outcome(), std::string(600'000, 'x'));
+    if (const auto copy = pool.submit(&copy_of, brood::Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC))).outcome(); !copy) {
+      failed(copy.failure());
+    }
+    value(pool.submit({.limits = {.cpu_time = std::chrono::seconds(60), .nice = 19}}, &own_niceness).outcome(), 19);
+    died(pool.submit({.retries = 1}, &leaves, 4).outcome(),
+         [](const brood::ExitStatus& status) { return status.exited() && status.code() == 4; });
+    ended(pool.submit({.timeout = std::chrono::milliseconds(20)}, &starts_a_process_and_sleeps).outcome(), brood::FailureKind::timeout);
+    {
+      auto future = pool.submit(&starts_a_process_and_sleeps);
+      while (!future.ready() && pool.stats().running == 0) std::this_thread::yield();
+      future.cancel();
+      ended(future.outcome(), brood::FailureKind::cancelled);
+    }
+    const auto idle = [&] {  // the spare worker stays
+      const auto stats = pool.stats();
+      return stats.workers.size() <= 1;
+    };
+    if (!eventually(idle)) throw Broken("idle workers do not leave");
+    goes_on(pool);
+    if (pool.stats().workers_recycled == 0) throw Broken("no worker was replaced, not even after a task with limits");
+    if (logged == 0) throw Broken("nothing was logged");
     pool.close();
     pool.wait();
     return right_;
