@@ -153,6 +153,22 @@ void map(Row& row, Size size) {
   row.mark_ratio("map of a no-op over 10^6 ints against Pool.map", "brood", pool_apply, false, 7);
 }
 
+// ---- what a task says on its way ----------------------------------------------------------------------------------------
+
+double report_ns(std::uint64_t count) {
+  return timed([&] {
+    for (std::uint64_t n = 1; n <= count; ++n) brood::this_task::progress(n, count);
+  }) / static_cast<double>(count);
+}
+
+void progress(Row& row, Size size) {
+  const std::uint64_t reports = pick<std::uint64_t>(size, 1'000, 1'000'000, 1'000'000);
+  brood::Pool<Server> pool({.workers = 1});
+  row.brood("brood", [&] { return Samples{pool.submit(&report_ns, reports).get()}; });
+  row.run(pick(size, 1, 5, 9));
+  row.mark_value("a report of progress, of 10^6", "brood", true, 20);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -162,5 +178,6 @@ int main(int argc, char** argv) {
       {"call_one_cpu", call_one_cpu, "one call to a warm worker, all processes on one CPU", "us"},
       {"outstanding", outstanding, "20,000 outstanding calls of a no-op, 2 workers", "tasks/s", Better::more},
       {"map", map, "map of a no-op over 10^6 ints, 2 workers", "items/s", Better::more},
+      {"progress", progress, "a task that reports its progress 10^6 times: one report", "ns"},
   });
 }

@@ -32,4 +32,4 @@ fi
 printf '%s\n' "$output" | tr '\n' ' ' | tr -s ' ' | grep -Eq -e "$expected" ||
   fail "the compiler does not say '$expected', but:" "$output"
 lines=$(printf '%s\n' "$output" | wc -l)
-[ "$lines" -le 50 ] || fail "the compiler says $lines lines, more than a screen has:" "$output"
+[ "$lines" -le 40 ] || fail "the compiler says $lines lines, more than a screen has:" "$output"

@@ -359,8 +359,7 @@ int scribble_and_die(int n) {
 
 int absurd_times(int n) {
   status_page().started_ns.store(~std::uint64_t{0});
-  status_page().progress.done.store(~std::uint64_t{0});
-  status_page().progress.total.store(0);
+  status_page().progress.report(~std::uint64_t{0}, 0);
   status_page().task.store(~std::uint64_t{0});
   status_page().items_started.store(~std::uint64_t{0});
   return n;

@@ -69,8 +69,8 @@ inline std::string own_state() {
   cpu_set_t cpus;
   ::sched_getaffinity(0, sizeof cpus, &cpus);
   std::string score = read_text("/proc/self/oom_score_adj");
-  return "cpu time " + std::string(limit(RLIMIT_CPU).size() <= 3 ? "limited" : "not limited") + ", files " + limit(RLIMIT_NOFILE) + ", core " + limit(RLIMIT_CORE) + ", memory " +
-         limit(RLIMIT_AS) + ", nice " + std::to_string(own_niceness()) + ", cpus " + (CPU_COUNT(&cpus) == 1 ? "one" : "all") + ", oom " +
+  return "cpu time " + std::string(limit(RLIMIT_CPU).size() <= 3 ? "limited" : "not limited") + ", files " +
+         limit(RLIMIT_NOFILE) + ", core " + limit(RLIMIT_CORE) + ", memory " + limit(RLIMIT_AS) + ", nice " + std::to_string(own_niceness()) + ", cpus " + (CPU_COUNT(&cpus) == 1 ? "one" : "all") + ", oom " +
          score.substr(0, score.find('\n')) + ", privileges " + std::to_string(::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)) +
          ", folder " + std::filesystem::current_path().string() + ", variables " + variable("BROOD_SUITE") + " " + variable("PATH") +
          ", hooks " + std::to_string(start_hooks);
@@ -213,7 +213,8 @@ class Suite {
     brood::Pool<Policy> pool(std::move(options));
     const std::string state = "cpu time limited, files 256, core 0, memory " +
                               std::to_string(has_sanitizer ? ~rlim_t{0} : rlim_t{1} << 44) + ", nice " + std::to_string(nice) +
-                              ", cpus " + (limit_cpus || CPU_COUNT(&cpus) == 1 ? "one" : "all") + ", oom 100, privileges 1, folder /, variables on none, hooks 1";
+                              ", cpus " + (limit_cpus || CPU_COUNT(&cpus) == 1 ? "one" : "all") +
+                              ", oom 100, privileges 1, folder /, variables on none, hooks 1";
     if (const auto seen = pool.submit(&own_state).outcome(); !seen) failed(seen.failure());
     else if (*seen != state) throw Broken("a worker is not as PoolOptions say, but: " + *seen);
     for (int n = 0; n < 6; ++n) {

@@ -16,7 +16,8 @@ namespace brood::inline v0_1 {
 
 /// What a task will return, or what a function makes of that in the host (then, when_all, ...). Movable; dropping it neither
 /// blocks nor cancels anything. A thread that waits does the pool's work meanwhile. Thread-safe for different futures; one
-/// future is for one thread at a time. May outlive its pool, whose end resolves it.
+/// future is for one thread at a time. May outlive its pool, whose end resolves it. Of a future that was made by default or moved
+/// from each member throws Error. Complexity: constant, but for the time that waiting, or the value, takes.
 /// \snippet reference.cpp Future
 template <class R>
 class Future {

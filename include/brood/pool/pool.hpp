@@ -38,7 +38,8 @@ concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
 }  // namespace detail
 
 /// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
-/// from any callback; none waits for a worker but those that say so.
+/// from any callback; none waits for a worker but those that say so. In a copy of the process (a fork) each but the destructor
+/// throws WrongProcess. Complexity: constant, or linear in the number of workers, but for those that say what they cost.
 ///
 /// Policy is one of ForkPolicy, SpawnPolicy, ForkServerPolicy<Preload...>, InlinePolicy, or a type of your own: see the
 /// blueprint in <brood/policy/worker_policy.hpp>.
@@ -261,6 +262,9 @@ class Pool {
   ///
   /// Input is read by the thread that reads the stream, and while that waits for input it hands nothing out: where input
   /// comes slowly, StreamOptions::in_flight bounds how many results that can hold back.
+  ///
+  /// Complexity: linear in the items that are read; memory for those in flight. Throws std::invalid_argument for options that make no
+  /// sense, and PoolClosed.
   /// \snippet reference.cpp stream
   template <class F, class Range>
   auto stream(F&& f, Range&& range, StreamOptions options = {}) {
@@ -306,9 +310,13 @@ class Pool {
   template <class F, class Range>
   auto first_of(F&& f, Range&& range, TaskOptions options = {}) {
     dispatcher_->check_process("Pool::first_of");
-    detail::HeldCallable<F> function = f;
-    return detail::race<std::decay_t<F>>(
-        range, [&](auto&&... args) { return submit(options, function, std::forward<decltype(args)>(args)...); });
+    static_assert(std::ranges::input_range<Range>,
+                  "brood: first_of needs a range (a container, a view, an array) as its second argument");
+    if constexpr (std::ranges::input_range<Range>) {
+      detail::HeldCallable<F> function = f;
+      return detail::race<std::decay_t<F>>(
+          range, [&](auto&&... args) { return submit(options, function, std::forward<decltype(args)>(args)...); });
+    }
   }
 
   /// For a loop of one's own, in a pool made with PoolOptions::helper_thread = false (throws Error otherwise): a descriptor that

@@ -20,7 +20,8 @@ namespace brood::inline v0_1 {
 /// is left.
 ///
 /// Elements are R&; of a stream of functions that return nothing, std::monostate&; with `outcomes`, Outcome<R>&. They may be
-/// moved out of, and last until the next one is asked for. A stream may outlive its pool, whose end ends it.
+/// moved out of, and last until the next one is asked for. A stream may outlive its pool, whose end ends it. Complexity: each step
+/// is constant, but for the time that its item takes.
 /// \snippet reference.cpp Stream
 template <class R, bool outcomes = false>
 class Stream {

@@ -39,7 +39,8 @@ struct ChannelOptions {
 ///
 /// One thread at a time may send and one may receive; both at once is fine. Each member throws WrongProcess in a copy of the
 /// process whose end it is, and ChannelClosed when this end was closed or passed on. Under InlinePolicy a task runs inside of
-/// submit: where it would wait for its channel for ever it throws ChannelDeadlock.
+/// submit: where it would wait for its channel for ever it throws ChannelDeadlock. Complexity: sending and
+/// receiving are linear in the bytes of the value, all else is constant.
 template <class Out, class In = Out>
 class Channel {
   struct Nothing {};

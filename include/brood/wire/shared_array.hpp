@@ -35,7 +35,7 @@ namespace brood::inline v0_1 {
 /// Preload (preload_args), not a result. The host holds one descriptor for each array. A task that waits or runs holds on to
 /// its arrays, so the host may drop its own. Workers open them through /proc: it must be mounted, and host and worker be
 /// processes of the same user. The pages come into being as they are written to: where memory runs out, whoever writes is
-/// killed.
+/// killed. Complexity: constant whatever the size, but for the constructor from a range, which copies it, and split.
 /// \snippet reference.cpp SharedArray
 template <class T>
 class SharedArray {

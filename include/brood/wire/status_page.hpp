@@ -44,20 +44,20 @@ namespace brood::inline v0_1::detail {
 /// next one begins.
 struct ProgressWords {
   std::atomic<std::uint64_t> number{0};  ///< a claim number; 0: nobody's
-  std::atomic<std::uint64_t> done{0};
-  std::atomic<std::uint64_t> total{0};
+  std::uint64_t done = 0;  ///< atomic by the compiler's builtins: std::atomic's functions are calls in a build without -O
+  std::uint64_t total = 0;
 
-  void report(std::uint64_t now_done, std::uint64_t of_total) noexcept {
-    done.store(now_done, std::memory_order_relaxed);
-    total.store(of_total, std::memory_order_relaxed);
+  [[gnu::always_inline]] void report(std::uint64_t now_done, std::uint64_t of_total) noexcept {
+    __atomic_store_n(&done, now_done, __ATOMIC_RELAXED);
+    __atomic_store_n(&total, of_total, __ATOMIC_RELAXED);
   }
-  TaskProgress value() const noexcept { return {done.load(std::memory_order_acquire), total.load(std::memory_order_acquire)}; }
+  TaskProgress value() const noexcept { return {__atomic_load_n(&done, __ATOMIC_ACQUIRE), __atomic_load_n(&total, __ATOMIC_ACQUIRE)}; }
 
   /// Before the next task is claimed.
   void clear() noexcept {
     number.store(0, std::memory_order_relaxed);
-    done.store(0, std::memory_order_release);
-    total.store(0, std::memory_order_release);
+    __atomic_store_n(&done, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&total, 0, __ATOMIC_RELEASE);
   }
   /// What that task has said; nothing when the words are another's.
   std::optional<TaskProgress> of(std::uint64_t wanted) const noexcept {
