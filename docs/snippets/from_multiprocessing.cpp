@@ -47,6 +47,11 @@ void say(const brood::Fd& lock, int n) {
   std::cout << n << std::endl;
   ::lockf(lock.get(), F_ULOCK, 0);
 }
+void hold(const brood::Fd& lock, brood::Channel<int, void> host) {
+  ::lockf(lock.get(), F_LOCK, 0);
+  host.send(1);
+  ::usleep(300'000);
+}
 int crash() { return ::raise(SIGSEGV); }
 
 struct Model { int factor = load_model(); };
@@ -169,11 +174,14 @@ void locked() {
   brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 4});
   const brood::Fd lock(::memfd_create("lock", MFD_CLOEXEC));
   for (int n = 0; n < 10; ++n) pool.submit(&say, lock, n);
-  // while it is held here, no task gets it
-  ::lockf(lock.get(), F_LOCK, 0);
+  pool.wait();
+  // while one has it, another waits
+  auto [mine, theirs] = brood::channel<void, int>();
+  const auto holds = pool.submit(&hold, lock, std::move(theirs));
+  require(mine.receive() == 1);
   const auto waits = pool.submit(&say, lock, 10);
   require(!waits.wait_for(50ms));
-  ::lockf(lock.get(), F_ULOCK, 0);
+  require(holds.wait_for(10s));
   waits.get();
 }
 
