@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The code of docs/guide/from-multiprocessing.md.
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -40,6 +41,17 @@ void answer(brood::Channel<std::string> host) {
   while (const auto question = host.receive()) host.send("you said " + *question);
 }
 void count_up(brood::SharedArray<int> counter) { std::atomic_ref(counter[0]) += 1; }
+int power(int x, int n) { return n == 0 ? 1 : x * power(x, n - 1); }
+void say(const brood::Fd& lock, int n) {
+  ::lockf(lock.get(), F_LOCK, 0);  // a worker that dies leaves it
+  std::cout << n << std::endl;
+  ::lockf(lock.get(), F_ULOCK, 0);
+}
+void hold(const brood::Fd& lock, brood::Channel<int, void> host) {
+  ::lockf(lock.get(), F_LOCK, 0);
+  host.send(1);
+  ::usleep(300'000);
+}
 int crash() { return ::raise(SIGSEGV); }
 
 struct Model { int factor = load_model(); };
@@ -152,6 +164,27 @@ void ended() {
   std::cout << process.outcome().failure().signal() << '\n';  // 11; message() says where it crashed
 }
 
+void the_same(const std::vector<int>& xs) {
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 2});
+  const auto cubes = pool.map(&power, xs | std::views::transform([](int x) { return std::pair(x, 3); }));
+  require(cubes.back() == 27);
+}
+
+void locked() {
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 4});
+  const brood::Fd lock(::memfd_create("lock", MFD_CLOEXEC));
+  for (int n = 0; n < 10; ++n) pool.submit(&say, lock, n);
+  pool.wait();
+  // while one has it, another waits
+  auto [mine, theirs] = brood::channel<void, int>();
+  const auto holds = pool.submit(&hold, lock, std::move(theirs));
+  require(mine.receive() == 1);
+  const auto waits = pool.submit(&say, lock, 10);
+  require(!waits.wait_for(50ms));
+  require(holds.wait_for(10s));
+  waits.get();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -167,4 +200,6 @@ int main(int argc, char** argv) {
   talk();
   raise_together();
   ended();
+  the_same({1, 2, 3});
+  locked();
 }
