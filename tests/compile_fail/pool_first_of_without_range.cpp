@@ -1,4 +1,5 @@
 // expect: brood: first_of needs a range \(a container, a view, an array\) as its second argument
+// SPDX-License-Identifier: MIT
 #include <vector>
 
 #include <brood/brood.hpp>

@@ -152,12 +152,18 @@ T fold_range(const std::shared_ptr<Dispatcher>& dispatcher, F& f, C& combine, Ra
 /// The same under a policy; refuses at compile time what can't work.
 template <class Policy, class F, class C, class Range, class T>
 T fold_under(const std::shared_ptr<Dispatcher>& dispatcher, F& f, C& combine, Range& range, T initial, MapOptions options) {
-  require_callable<Policy, F>();
-  check_options(options);
   static_assert(std::ranges::input_range<Range>,
                 "brood: map_reduce needs a range (a container, a view, an array) as its third argument");
   if constexpr (std::ranges::input_range<Range>) {
-    return fold_range<route_of<Policy, F>, F, C, Range, T>(dispatcher, f, combine, range, std::move(initial), std::move(options));
+    constexpr Route route = route_of<Policy, F>;
+    using Types = typename ItemCall<route != Route::serialized, F, std::ranges::range_reference_t<Range>>::Types;
+    if constexpr (can_be_submitted<Policy, F, Types>()) {
+      check_options(options);
+      return fold_range<route, F, C, Range, T>(dispatcher, f, combine, range, std::move(initial), std::move(options));
+    } else {
+      refuse_call<Policy, F, Types>();
+      return initial;
+    }
   }
 }
 

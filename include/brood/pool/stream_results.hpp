@@ -66,7 +66,7 @@ class StreamResults {
     if constexpr (std::is_void_v<R>) {
       item.finish();
       place_of(index, State::value);
-    } else {
+    } else if constexpr (can_be_sent<R>()) {  // else the stream was refused, with words
       R value = item.value<R>();
       item.finish();
       const std::size_t at = place_of(index, State::value);

@@ -169,7 +169,9 @@ class Then final : public PromiseOf<typename ThenTypes<R, F>::Value> {
 
   template <class... A>
   static Step call(F& f, A&&... arguments) {
-    if constexpr (is_future<typename Types::Returned>) {
+    if constexpr (!std::is_invocable_v<F, A...>) {
+      return {};  // refused, with words
+    } else if constexpr (is_future<typename Types::Returned>) {
       Step step{std::nullopt, std::invoke(std::move(f), std::forward<A>(arguments)...).beneath()};
       if (!step.next) throw Error("what was passed to Future::then returned a Future that has no task");
       return step;
