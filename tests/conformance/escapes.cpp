@@ -81,7 +81,8 @@ TEST_CASE_TEMPLATE("a task that becomes another program is WorkerDied, and that 
     const auto outcome = future.outcome();
     REQUIRE_FALSE(outcome);
     CHECK(outcome.failure().kind() == brood::FailureKind::worker_died);
-    CHECK_MESSAGE(outcome.failure().message().find("became another program") != std::string::npos, outcome.failure().message());
+    const std::string text = outcome.failure().message();
+    CHECK_MESSAGE(text.find("became another program") != std::string::npos, text);
     CHECK(support::eventually([&] { return !support::runs(outcome.failure().pid()); }));
     CHECK(behind.get() == round + 1);
   }
@@ -149,8 +150,9 @@ TEST_CASE_TEMPLATE("a task that writes to every descriptor fails alone", Policy,
     const auto outcome = future.outcome();
     REQUIRE_FALSE(outcome);
     CHECK(outcome.failure().kind() == brood::FailureKind::protocol);
-    CHECK_THROWS_WITH_AS(outcome.value(), doctest::Contains("its worker sent bytes that are no frame; has the task written to "
-                                                            "descriptors that are not its own? (the worker was killed)"),
+    CHECK_THROWS_WITH_AS(outcome.value(),
+                         doctest::Contains("its worker sent bytes that are no frame; has the task written to descriptors "
+                                           "that are not its own? (the worker was killed)"),
                          brood::ProtocolError);
     CHECK(other.get() == round + 1);
     CHECK(pool.submit(&add_one, round).get() == round + 1);

@@ -190,7 +190,7 @@ TEST_CASE_TEMPLATE("a host that is killed at any moment of the constructor", Pol
   }
 }
 
-TEST_CASE_TEMPLATE("a host that kills itself as soon as a call that starts processes is back", Policy, WORKER_POLICIES) {
+TEST_CASE_TEMPLATE("a host that kills itself right after a call that starts processes", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   for (const int round : support::rounds(4, 300)) {
     std::fflush(nullptr);

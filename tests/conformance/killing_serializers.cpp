@@ -249,26 +249,27 @@ TEST_CASE_TEMPLATE("arguments and results are destroyed before the answer: a des
     CHECK(outcome.failure().signal() == SIGKILL);
     still_works(pool);
   };
-  for (const int n : support::rounds(20, 10'000)) {
+  for (const int n : support::rounds(20, 5'000)) {
     fails(pool.submit([](const app::Grenade&, int k) { return k; }, app::Grenade(), n));
     fails(pool.submit([](app::Grenade, int k) { return k; }, app::Grenade(), n));
     fails(pool.submit([] { return app::Grenade(true); }));
   }
 }
 
-TEST_CASE_TEMPLATE("an answer that was written whole stays, though its worker dies with input that it has not read", Policy,
+TEST_CASE_TEMPLATE("an answer that was written whole stays, though its worker dies with unread input", Policy,
                    WORKER_POLICIES) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   const auto echo = [](std::string text) { return text; };
-  for (int n = 0; n < 30; ++n) CHECK(pool.submit(echo, std::string(8, 'e')).get().size() == 8);  // short: handed out ahead
+  for (int n = 0; n < 30; ++n) pool.submit(echo, std::string()).wait();  // short tasks: then work is handed out ahead
   for (const int n : support::rounds(20, 10'000)) {
     CAPTURE(n);
     auto future = pool.submit(
         [](int k) {
           brood::detail::StatusPage* const page = brood::detail::require_context("a test").page;
           std::thread([page, mine = page->task.load()] {
-            while (page->task.load(std::memory_order_acquire) == mine) std::this_thread::yield();  // until it has answered
+            // until it has answered
+            while (page->task.load(std::memory_order_acquire) == mine) std::this_thread::yield();
             ::raise(SIGKILL);
           }).detach();
           return k;
