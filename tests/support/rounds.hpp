@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How often a test plays its scenario: a few times by ctest, as often as it takes to meet a rare race by scripts/hazards.
+// How often a test plays its scenario: a few times by ctest, as often as it takes to meet a rare race by
+// scripts/hazards.
 #pragma once
 
 #include <atomic>
@@ -11,8 +12,8 @@ namespace support {
 /// Set, whatever its value: tests run at full size.
 inline constexpr const char* full_variable = "BROOD_TEST_FULL";
 
-/// How many rounds have begun in this run, its forked children included: memory that they share, of the watchdog. It counts
-/// a case's time anew with each. Null where there is no watchdog.
+/// How many rounds have begun in this run, its forked children included: memory that they share, of the watchdog. It
+/// counts a case's time anew with each. Null where there is no watchdog.
 inline std::atomic<std::uint64_t>* rounds_begun = nullptr;
 
 /// The numbers 0 to count - 1, for a loop.

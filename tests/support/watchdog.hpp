@@ -30,8 +30,8 @@ namespace support {
 
 class Watchdog {
  public:
-  /// How many seconds a case, or one of its rounds (rounds.hpp), may take, and the whole run; 0: any number. The first is
-  /// below the bound that ctest has for a run, the second is set by ctest.
+  /// How many seconds a case, or one of its rounds (rounds.hpp), may take, and the whole run; 0: any number. The first
+  /// is below the bound that ctest has for a run, the second is set by ctest.
   static constexpr const char* case_variable = "BROOD_TEST_CASE_SECONDS";
   static constexpr const char* run_variable = "BROOD_TEST_RUN_SECONDS";
 
