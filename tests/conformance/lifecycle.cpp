@@ -23,6 +23,14 @@
 namespace {
 
 int add_one(int n) { return n + 1; }
+void spin_until(std::chrono::steady_clock::time_point moment) {
+  while (std::chrono::steady_clock::now() < moment) {
+  }
+}
+int add_one_slowly(int n) {
+  spin_until(std::chrono::steady_clock::now() + std::chrono::microseconds(100));
+  return n + 1;
+}
 int forever() {
   sigset_t all;
   ::sigfillset(&all);
@@ -231,11 +239,10 @@ TEST_CASE_TEMPLATE("Future::cancel at any moment hits its own task only", Policy
   brood::Pool<Policy> pool({.workers = 1});
   std::uint64_t cancelled = 0;
   for (const int n : support::rounds(200, 50'000)) {
-    auto first = pool.submit(&add_one, n);
+    auto first = pool.submit(n % 8 == 0 ? &add_one_slowly : &add_one, n);  // now and then one that is met at work
     auto second = pool.submit(&add_one, n + 1);
     const auto moment = std::chrono::steady_clock::now() + std::chrono::microseconds(n % 201);
-    while (std::chrono::steady_clock::now() < moment) {
-    }
+    spin_until(moment);
     first.cancel();
     const auto outcome = first.outcome();
     if (outcome) {
