@@ -98,7 +98,13 @@ TEST_CASE_TEMPLATE("a task that execs a program that ends is WorkerDied with its
                                return 0;
                              }).outcome();
     REQUIRE_FALSE(outcome);
-    CHECK(outcome.failure().status().describe() == "exited with code 21");
+    const brood::Failure& failure = outcome.failure();
+    if (failure.signal() == SIGKILL) {  // on a busy machine it may not end in the time that is left to it
+      const std::string text = failure.message();
+      CHECK_MESSAGE(text.find("became another program, and was killed") != std::string::npos, text);
+    } else {
+      CHECK(failure.status().describe() == "exited with code 21");
+    }
   }
 }
 
