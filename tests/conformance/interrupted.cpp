@@ -125,7 +125,11 @@ TEST_CASE_TEMPLATE("a timer that interrupts every system call, in host and worke
 TEST_CASE_TEMPLATE("any number of submits returns while no worker answers, and all resolve later", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
-  const pid_t worker = pool.submit([] { return ::getpid(); }).get();
+  // in the middle of a task: one that is stopped while it is idle is replaced after some seconds
+  const support::Gate gate;
+  const auto first = pool.submit(&support::wait_for_gate, gate.path(), 1);
+  REQUIRE(support::wait_until_running(pool, 1));
+  const pid_t worker = pool.stats().workers.at(0).pid;
   REQUIRE(::kill(worker, SIGSTOP) == 0);
   REQUIRE(support::eventually([&] { return support::process_info(worker)->state == 'T'; }));
   std::vector<std::vector<brood::Future<int>>> futures(2);
@@ -136,8 +140,10 @@ TEST_CASE_TEMPLATE("any number of submits returns while no worker answers, and a
     });
   }
   for (std::thread& each : threads) each.join();
-  CHECK(pool.stats().queued + pool.stats().running == futures[0].size() + futures[1].size());
+  CHECK(pool.stats().queued + pool.stats().running == 1 + futures[0].size() + futures[1].size());
+  gate.open();
   REQUIRE(::kill(worker, SIGCONT) == 0);
+  CHECK(first.get() == 1);
   for (const auto& mine : futures) {
     int n = 0;
     for (const auto& each : mine) REQUIRE(each.get() == ++n);
