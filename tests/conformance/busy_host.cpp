@@ -22,6 +22,7 @@
 
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 #include "support/sanitizer.hpp"
 
 namespace {
@@ -102,8 +103,8 @@ TEST_CASE_TEMPLATE("workers of an exec'ed server start and work, whatever the ho
                    brood::SpawnPolicy, support::ForkServer, support::ForkServerWithPreloads) {
   const support::Leftovers audit;
   const Busy busy(Locks::of_everything);
-  constexpr int rounds = support::has_sanitizer ? 1 : 2;
-  for (int round = 0; round < rounds; ++round) {
+  for (const int round : support::rounds(support::has_sanitizer ? 1 : 2, 167)) {  // of 60 workers
+    CAPTURE(round);
     brood::Pool<Policy> pool({.workers = 4, .tasks_per_worker = 1});
     std::vector<int> inputs(support::has_sanitizer ? 12 : 60);
     std::iota(inputs.begin(), inputs.end(), 0);
@@ -117,8 +118,8 @@ TEST_CASE("a ForkPolicy pool refuses a host with threads; told to go on, its wor
   const support::Leftovers audit;
   const Busy busy(Locks::of_libc);
   CHECK_THROWS_AS(brood::Pool<brood::ForkPolicy>({.workers = 1}), brood::HostIsThreaded);
-  constexpr int rounds = support::has_sanitizer ? 4 : 20;
-  for (int round = 0; round < rounds; ++round) {
+  for (const int round : support::rounds(support::has_sanitizer ? 4 : 20, 2'500)) {  // of at least four workers
+    CAPTURE(round);
     brood::Pool<brood::ForkPolicy> pool({.workers = 2, .tasks_per_worker = 2}, brood::ForkPolicy{.allow_threads = true});
     std::vector<brood::Future<int>> futures;
     for (int n = 0; n < 8; ++n) futures.push_back(pool.submit(&uses_libc, n));

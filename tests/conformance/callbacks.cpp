@@ -22,6 +22,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 
 namespace app {
 
@@ -189,7 +190,7 @@ constexpr std::array contexts{
 };
 
 template <class Policy>
-std::string rounds() {
+std::string every_hook() {
   // what is tried happens in the host: where starts are slow each third pair is enough
   constexpr bool slow = support::has_sanitizer && std::is_same_v<Policy, brood::SpawnPolicy>;
   unsigned pair = 0;
@@ -253,7 +254,7 @@ brood::detail::TaskPtr make_call(const std::shared_ptr<brood::detail::Dispatcher
 
 /// What a callback of a resolved task may do, on the thread that drives: the helper, or one that waits.
 template <class Policy>
-std::string callback_rounds() {
+std::string every_callback() {
   using brood::detail::Dispatcher;
   using Handle = std::shared_ptr<Dispatcher>;
   using Action = std::pair<const char*, void (*)(const Handle&)>;
@@ -364,40 +365,50 @@ std::string look_from_callback(By by) {
 
 TEST_CASE_TEMPLATE("while a callback runs somebody else drives", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  CHECK(look_from_callback<Policy>(By::helper) == "");
-  CHECK(look_from_callback<Policy>(By::waiting_thread) == "");
-  CHECK(look_from_callback<Policy>(By::cancelling_thread) == "");
+  for (const int round : support::rounds(1, 1'000)) {
+    CAPTURE(round);
+    CHECK(look_from_callback<Policy>(By::helper) == "");
+    CHECK(look_from_callback<Policy>(By::waiting_thread) == "");
+    CHECK(look_from_callback<Policy>(By::cancelling_thread) == "");
+  }
 }
 
 TEST_CASE_TEMPLATE("any call from a callback of a resolved task comes to its end", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  const auto ran = support::run_in_child(
-      [] {
-        const std::string wrong = callback_rounds<Policy>();
-        if (!wrong.empty()) std::printf("%s\n", wrong.c_str());
-        return wrong.empty() ? 0 : 1;
-      },
-      120'000);
-  CHECK_MESSAGE(ran.status.exited(), ran.output);
-  CHECK_MESSAGE(ran.status.code() == 0, ran.output);
+  for (const int round : support::rounds(1, 1'000)) {
+    CAPTURE(round);
+    const auto ran = support::run_in_child(
+        [] {
+          const std::string wrong = every_callback<Policy>();
+          if (!wrong.empty()) std::printf("%s\n", wrong.c_str());
+          return wrong.empty() ? 0 : 1;
+        },
+        120'000);
+    CHECK_MESSAGE(ran.status.exited(), ran.output);
+    CHECK_MESSAGE(ran.status.code() == 0, ran.output);
+  }
 }
 
 TEST_CASE_TEMPLATE("any call from any hook comes to its end", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  const auto ran = support::run_in_child(
-      [] {
-        const std::string wrong = rounds<Policy>();
-        if (!wrong.empty()) std::printf("%s\n", wrong.c_str());
-        return wrong.empty() ? 0 : 1;
-      },
-      120'000);
-  CHECK_MESSAGE(ran.status.code() == 0, ran.output);
-  CHECK_MESSAGE(ran.status.exited(), ran.output);
+  for (const int round : support::rounds(1, 1'000)) {
+    CAPTURE(round);
+    const auto ran = support::run_in_child(
+        [] {
+          const std::string wrong = every_hook<Policy>();
+          if (!wrong.empty()) std::printf("%s\n", wrong.c_str());
+          return wrong.empty() ? 0 : 1;
+        },
+        120'000);
+    CHECK_MESSAGE(ran.status.code() == 0, ran.output);
+    CHECK_MESSAGE(ran.status.exited(), ran.output);
+  }
 }
 
 TEST_CASE_TEMPLATE("an on_worker_start may make a pool, and throw what is no exception", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  {
+  for (const int round : support::rounds(1, 1'000)) {
+    CAPTURE(round);
     brood::Pool<Policy> pool({.workers = 1, .on_worker_start = [] {
                                 brood::Pool<brood::SpawnPolicy> inner({.workers = 1});
                                 if (inner.submit(&add_one, 1).get() != 2) ::_exit(3);

@@ -28,6 +28,7 @@
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 #include "support/program.hpp"
+#include "support/rounds.hpp"
 #include "support/sanitizer.hpp"
 
 namespace causes {
@@ -108,44 +109,51 @@ TEST_CASE_TEMPLATE("every signal that ends a process is told exactly, with and w
     options.workers = 2;
     options.backtraces = backtraces;
     brood::Pool<Policy> pool(options);
-    std::vector<std::pair<int, brood::Future<int>>> sent;
-    for (int signal = 1; signal <= SIGRTMAX; ++signal) {
-      if (signal == 32 || signal == 33 || signal == SIGINT || signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH ||
-          signal == SIGCONT || signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU ||
-          (signal > SIGSYS && signal < SIGRTMAX)) {
-        continue;  // they do not end it, or are libc's, or one as good as another
+    for (const int round : support::rounds(1, 1'000)) {
+      std::vector<std::pair<int, brood::Future<int>>> sent;
+      for (int signal = 1; signal <= SIGRTMAX; ++signal) {
+        if (signal == 32 || signal == 33 || signal == SIGINT || signal == SIGCHLD || signal == SIGURG ||
+            signal == SIGWINCH || signal == SIGCONT || signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN ||
+            signal == SIGTTOU || (signal > SIGSYS && signal < SIGRTMAX)) {
+          continue;  // they do not end it, or are libc's, or one as good as another
+        }
+        sent.emplace_back(signal, pool.submit(&causes::raise_one, signal));
       }
-      sent.emplace_back(signal, pool.submit(&causes::raise_one, signal));
+      for (auto& [signal, future] : sent) {
+        CAPTURE(signal);
+        const brood::Failure failure = failure_of(std::move(future));
+        CHECK(failure.kind() == brood::FailureKind::worker_died);
+        CHECK(failure.status().wait_word() % 128 == signal);
+        CHECK(failure.signal() == signal);
+        CHECK(contains(failure.callable(), "causes::raise_one"));
+        bool crash = false;
+        for (const int each : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) {
+          crash = crash || each == signal;
+        }
+        CHECK_MESSAGE(contains(failure.backtrace(), "causes::raise_one") == (crash && backtraces), failure.backtrace());
+        if (!crash || !backtraces) CHECK(failure.backtrace().empty());
+        CHECK_FALSE(failure.out_of_memory());
+      }
+      CHECK(pool.submit(&add_one, round).get() == round + 1);
     }
-    for (auto& [signal, future] : sent) {
-      CAPTURE(signal);
-      const brood::Failure failure = failure_of(std::move(future));
-      CHECK(failure.kind() == brood::FailureKind::worker_died);
-      CHECK(failure.status().wait_word() % 128 == signal);
-      CHECK(failure.signal() == signal);
-      CHECK(contains(failure.callable(), "causes::raise_one"));
-      bool crash = false;
-      for (const int each : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) crash = crash || each == signal;
-      CHECK_MESSAGE(contains(failure.backtrace(), "causes::raise_one") == (crash && backtraces), failure.backtrace());
-      if (!crash || !backtraces) CHECK(failure.backtrace().empty());
-      CHECK_FALSE(failure.out_of_memory());
-    }
-    CHECK(pool.submit(&add_one, 1).get() == 2);
   }
 }
 
 TEST_CASE_TEMPLATE("every kind of exit code is told exactly", Policy, WORKER_POLICIES) {
   const Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
-  for (const int code : {0, 1, 2, 64, 70, 71, 74, 126, 127, 128, 255}) {
-    CAPTURE(code);
-    const brood::Failure failure = failure_of(pool.submit(&causes::leave_with, code));
-    CHECK(failure.kind() == brood::FailureKind::worker_died);
-    REQUIRE(failure.status().exited());
-    CHECK(failure.status().code() == code);
-    CHECK(failure.signal() == 0);
-    CHECK(failure.backtrace().empty());
-    CHECK(failure.peak_rss_kib() > 0);
+  for (const int round : support::rounds(1, 1'000)) {
+    for (const int code : {0, 1, 2, 64, 70, 71, 74, 126, 127, 128, 255}) {
+      CAPTURE(round);
+      CAPTURE(code);
+      const brood::Failure failure = failure_of(pool.submit(&causes::leave_with, code));
+      CHECK(failure.kind() == brood::FailureKind::worker_died);
+      REQUIRE(failure.status().exited());
+      CHECK(failure.status().code() == code);
+      CHECK(failure.signal() == 0);
+      CHECK(failure.backtrace().empty());
+      CHECK(failure.peak_rss_kib() > 0);
+    }
   }
 }
 
@@ -460,20 +468,23 @@ TEST_CASE_TEMPLATE("a worker that the kernel killed for its memory is told as su
     return;
   }
   brood::Pool<Policy> pool({.workers = 1});
-  const brood::Failure failure = failure_of(pool.submit(
-      [](const std::string& processes) {
-        if (!MemoryGroup::put(processes, std::to_string(::getpid()))) return 1;
-        std::vector<std::vector<char>> held;
-        for (int n = 0; n < 256; ++n) held.emplace_back(std::size_t{1} << 20, static_cast<char>(n));
-        return static_cast<int>(held.size());
-      },
-      group.processes()));
-  CHECK(failure.signal() == SIGKILL);
-  CHECK_MESSAGE(failure.out_of_memory(), failure.message());
-  CHECK_MESSAGE(contains(failure.message(), "memory ran out"), failure.message());
-  // the next kill is nobody's fault but the killer's
-  const brood::Failure killed = failure_of(pool.submit(&causes::raise_one, SIGKILL));
-  CHECK_FALSE(killed.out_of_memory());
+  for (const int round : support::rounds(1, 1'000)) {
+    CAPTURE(round);
+    const brood::Failure failure = failure_of(pool.submit(
+        [](const std::string& processes) {
+          if (!MemoryGroup::put(processes, std::to_string(::getpid()))) return 1;
+          std::vector<std::vector<char>> held;
+          for (int n = 0; n < 256; ++n) held.emplace_back(std::size_t{1} << 20, static_cast<char>(n));
+          return static_cast<int>(held.size());
+        },
+        group.processes()));
+    CHECK(failure.signal() == SIGKILL);
+    CHECK_MESSAGE(failure.out_of_memory(), failure.message());
+    CHECK_MESSAGE(contains(failure.message(), "memory ran out"), failure.message());
+    // the next kill is nobody's fault but the killer's
+    const brood::Failure killed = failure_of(pool.submit(&causes::raise_one, SIGKILL));
+    CHECK_FALSE(killed.out_of_memory());
+  }
 }
 
 TEST_CASE_TEMPLATE("a worker with a high oom_score_adj is what the kernel kills, not its larger host", Policy, WORKER_POLICIES) {

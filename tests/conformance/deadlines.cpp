@@ -22,6 +22,7 @@
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 #include "support/proc.hpp"
+#include "support/rounds.hpp"
 
 using namespace std::chrono_literals;
 
@@ -164,8 +165,8 @@ TEST_CASE_TEMPLATE("tasks that end just at their deadline: a value or TaskTimeou
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
   int late = 0;
-  for (int round = 0; round < 300; ++round) {
-    auto close = pool.submit({.timeout = 2ms}, &spin_for, std::chrono::microseconds(1'600 + 3 * round));
+  for (const int round : support::rounds(300, 50'000)) {
+    auto close = pool.submit({.timeout = 2ms}, &spin_for, std::chrono::microseconds(1'600 + 3 * (round % 300)));
     auto next = pool.submit(&add_one, round);
     const auto outcome = close.outcome();
     if (!outcome) {

@@ -31,6 +31,7 @@
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 #include "support/proc.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
@@ -110,14 +111,18 @@ TEST_CASE_TEMPLATE("WorkerDied has the exact cause, and the next task succeeds",
       {End::term, signaled(SIGTERM)},     {End::exit_0, exited(0)},             {End::exit_3, exited(3)},
       {End::exit_function, exited(4)},    {End::quick_exit, exited(5)},         {End::terminate, signaled(SIGABRT)},
       {End::pthread_exit, exited(0)},     {End::noexcept_throw, signaled(SIGABRT)}};
-  for (const auto& [how, expected] : ends) {
-    auto future = pool.submit(&end_like, how);
-    expect_death(future, expected);
-    CHECK(pool.submit(&add_one, 41).get() == 42);
+  std::size_t deaths = 0;
+  for (const int round : support::rounds(1, 1'000)) {
+    for (const auto& [how, expected] : ends) {
+      auto future = pool.submit(&end_like, how);
+      expect_death(future, expected);
+      ++deaths;
+      CHECK(pool.submit(&add_one, round).get() == round + 1);
+    }
   }
-  CHECK(pool.stats().workers_died == ends.size());
-  CHECK(pool.stats().failed == ends.size());
-  CHECK(pool.stats().done == ends.size());
+  CHECK(pool.stats().workers_died == deaths);
+  CHECK(pool.stats().failed == deaths);
+  CHECK(pool.stats().done == deaths);
 }
 
 TEST_CASE_TEMPLATE("a real segmentation fault is WorkerDied with SIGSEGV", Policy, EVERY_WORKER_POLICY) {
@@ -348,7 +353,7 @@ TEST_CASE_TEMPLATE("workers killed at random cost at most one task per kill", Po
 TEST_CASE_TEMPLATE("a result that was written whole wins over the death behind it", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
-  for (int n = 0; n < 20; ++n) {
+  for (const int n : support::rounds(20, 10'000)) {
     const auto outcome = pool.submit(
                                  [](int k) {
                                    std::thread([main = "/proc/self/task/" + std::to_string(::getpid()) + "/syscall"] {

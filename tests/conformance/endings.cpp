@@ -20,6 +20,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
@@ -179,20 +180,27 @@ int all_endings() {
 
 TEST_CASE_TEMPLATE("a pool ends in each state and in each way, and resolves every future", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  const support::Ran ran = support::run_in_child(
-      [] {
-        const support::Leftovers inner;
-        return all_endings<Policy>();
-      },
-      30'000);
-  CHECK_MESSAGE(ran.status.describe() == "exited with code 0", ran.output);
+  for (const int round : support::rounds(1, 500)) {
+    CAPTURE(round);
+    const support::Ran ran = support::run_in_child(
+        [] {
+          const support::Leftovers inner;
+          return all_endings<Policy>();
+        },
+        30'000);
+    CHECK_MESSAGE(ran.status.describe() == "exited with code 0", ran.output);
+  }
 }
 
 TEST_CASE_TEMPLATE("thousands of futures may be dropped", Policy, ALL_POLICIES) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 2});
-  for (int n = 0; n < 5000; ++n) static_cast<void>(pool.submit(&add_one, n));
+  std::uint64_t dropped = 0;
+  for (const int n : support::rounds(5'000, 100'000)) {
+    static_cast<void>(pool.submit(&add_one, n));
+    ++dropped;
+  }
   pool.wait();
-  CHECK(pool.stats().done == 5000);
+  CHECK(pool.stats().done == dropped);
   CHECK(pool.stats().queued == 0);
 }

@@ -21,6 +21,7 @@
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 #include "support/proc.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
@@ -48,7 +49,7 @@ int add_one(int n) { return n + 1; }
 
 /// Runs a host in a child of the test. The host makes a pool, calls `use`, notes its processes and waits to be killed.
 template <class Policy, class Use>
-void host_dies(Use use, int signal = SIGKILL) {
+void one_host_dies(Use use, int signal) {
   const support::Shared<Notes> notes;
   std::fflush(nullptr);
   const pid_t host = ::fork();
@@ -79,6 +80,15 @@ void host_dies(Use use, int signal = SIGKILL) {
     if (support::runs(pid)) ::kill(pid, SIGKILL);
   }
   CHECK(notes->count >= 1);
+}
+
+template <class Policy, class Use, class Then = void (*)()>
+void host_dies(Use use, int signal = SIGKILL, Then then = [] {}) {
+  for (const int round : support::rounds(1, 300)) {
+    CAPTURE(round);
+    one_host_dies<Policy>(use, signal);
+    then();
+  }
 }
 
 template <class Policy>
@@ -148,7 +158,7 @@ TEST_CASE_TEMPLATE("a host that a signal ends", Policy, WORKER_POLICIES) {
 TEST_CASE_TEMPLATE("a host that is killed while a bystander holds its descriptors", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   const support::Shared<std::atomic<pid_t>> bystander;
-  host_dies<Policy>([&](auto& pool, auto& futures) {
+  const auto use = [&](auto& pool, auto& futures) {
     futures.push_back(pool.submit(&sleeps_deaf));
     const pid_t child = ::fork();  // has everything that the host has, and lives on
     if (child == 0) {
@@ -156,14 +166,16 @@ TEST_CASE_TEMPLATE("a host that is killed while a bystander holds its descriptor
     }
     *bystander = child;
     support::eventually([&] { return pool.stats().running == 1; });
+  };
+  host_dies<Policy>(use, SIGKILL, [&] {
+    REQUIRE(*bystander > 0);
+    ::kill(bystander->exchange(0), SIGKILL);
   });
-  REQUIRE(*bystander > 0);
-  ::kill(*bystander, SIGKILL);
 }
 
 TEST_CASE_TEMPLATE("a host that is killed at any moment of the constructor", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;  // finds by the process group what is left
-  for (int round = 0; round < 30; ++round) {
+  for (const int round : support::rounds(30, 300)) {
     std::fflush(nullptr);
     const pid_t host = ::fork();
     if (host == 0) {
@@ -171,10 +183,31 @@ TEST_CASE_TEMPLATE("a host that is killed at any moment of the constructor", Pol
       auto future = pool.submit(&loops);
       for (;;) ::pause();
     }
-    const timespec moment{0, round * 400'000};
+    const timespec moment{0, round % 30 * 400'000 + round / 30 * 40'000};
     ::nanosleep(&moment, nullptr);
     ::kill(host, SIGKILL);
     ::waitpid(host, nullptr, 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("a host that kills itself right after a call that starts processes", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  for (const int round : support::rounds(4, 300)) {
+    std::fflush(nullptr);
+    const pid_t host = ::fork();
+    if (host == 0) {
+      brood::Pool<Policy> pool({.workers = 2});
+      switch (round % 4) {
+        case 0: break;
+        case 1: static_cast<void>(pool.submit(&loops)); break;
+        case 2: pool.submit(&add_one, 1).wait(); break;
+        case 3: pool.map(&add_one, std::vector{1, 2}, {.chunk_size = 1}); break;
+      }
+      ::raise(SIGKILL);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(host, &status, 0) == host);
+    CHECK(WTERMSIG(status) == SIGKILL);
   }
 }
 

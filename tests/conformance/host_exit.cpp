@@ -23,6 +23,7 @@
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 #include "support/program.hpp"
+#include "support/rounds.hpp"
 #include "support/sanitizer.hpp"
 
 namespace {
@@ -105,21 +106,26 @@ const support::Program early_server("early-ForkServer", &early<support::ForkServ
 }  // namespace
 
 TEST_CASE("a program with a static pool and busy workers ends in every way, and leaves nobody") {
-  for (const std::string policy : {"ForkPolicy", "SpawnPolicy", "ForkServer"}) {
-    for (const std::string way : {"return", "exit", "exit in a thread", "quick_exit", "_Exit", "abort", "throw", "SIGTERM"}) {
-      CAPTURE(policy);
-      CAPTURE(way);
-      const support::Leftovers audit;
-      const support::Ran ran =
-          support::run_program({support::own_path(), "--program=exits-" + policy, way}, support::has_sanitizer ? 60'000 : 20'000);
-      CHECK_MESSAGE(ran.output.find("up\n") == 0, ran.output);
-      CHECK_MESSAGE(ran.output.find("killed: it took too long") == std::string::npos, ran.output);
-      if (way == "abort" || way == "throw") {
-        CHECK_MESSAGE(ran.status.signal() == SIGABRT, ran.status.describe());
-      } else if (way == "SIGTERM") {
-        CHECK_MESSAGE(ran.status.signal() == SIGTERM, ran.status.describe());
-      } else {
-        CHECK_MESSAGE(ran.status.describe() == "exited with code 3", ran.output);
+  for (const int round : support::rounds(1, 500)) {
+    CAPTURE(round);
+    for (const std::string policy : {"ForkPolicy", "SpawnPolicy", "ForkServer"}) {
+      for (const std::string way :
+           {"return", "exit", "exit in a thread", "quick_exit", "_Exit", "abort", "throw", "SIGTERM"}) {
+        CAPTURE(policy);
+        CAPTURE(way);
+        const support::Leftovers audit;
+        const support::Ran ran =
+            support::run_program({support::own_path(), "--program=exits-" + policy, way},
+                                 support::has_sanitizer ? 60'000 : 20'000);
+        CHECK_MESSAGE(ran.output.find("up\n") == 0, ran.output);
+        CHECK_MESSAGE(ran.output.find("killed: it took too long") == std::string::npos, ran.output);
+        if (way == "abort" || way == "throw") {
+          CHECK_MESSAGE(ran.status.signal() == SIGABRT, ran.status.describe());
+        } else if (way == "SIGTERM") {
+          CHECK_MESSAGE(ran.status.signal() == SIGTERM, ran.status.describe());
+        } else {
+          CHECK_MESSAGE(ran.status.describe() == "exited with code 3", ran.output);
+        }
       }
     }
   }

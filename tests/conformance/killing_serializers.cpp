@@ -19,6 +19,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 #include "support/sanitizer.hpp"
 
 namespace app {
@@ -248,17 +249,57 @@ TEST_CASE_TEMPLATE("arguments and results are destroyed before the answer: a des
     CHECK(outcome.failure().signal() == SIGKILL);
     still_works(pool);
   };
-  for (int n = 0; n < 20; ++n) {
+  for (const int n : support::rounds(20, 5'000)) {
     fails(pool.submit([](const app::Grenade&, int k) { return k; }, app::Grenade(), n));
     fails(pool.submit([](app::Grenade, int k) { return k; }, app::Grenade(), n));
     fails(pool.submit([] { return app::Grenade(true); }));
   }
 }
 
+TEST_CASE_TEMPLATE("an answer that was written whole stays, though its worker dies with unread input", Policy,
+                   WORKER_POLICIES) {
+  const support::Leftovers audit;
+  brood::Pool<Policy> pool({.workers = 1});
+  const auto echo = [](std::string text) { return text; };
+  for (int n = 0; n < 30; ++n) pool.submit(echo, std::string()).wait();  // short tasks: then work is handed out ahead
+  for (const int n : support::rounds(20, 10'000)) {
+    CAPTURE(n);
+    auto future = pool.submit(
+        [](int k) {
+          brood::detail::StatusPage* const page = brood::detail::require_context("a test").page;
+          std::thread([page, mine = page->task.load()] {
+            // until it has answered
+            while (page->task.load(std::memory_order_acquire) == mine) std::this_thread::yield();
+            ::raise(SIGKILL);
+          }).detach();
+          return k;
+        },
+        n);
+    const std::size_t size = n % 2 == 0 ? 8 : std::size_t{300} << 10;
+    std::vector<brood::Future<std::string>> behind;
+    for (int more = 0; more < 4; ++more) behind.push_back(pool.submit(echo, std::string(size, 'b')));
+    const auto outcome = future.outcome();
+    REQUIRE_MESSAGE(outcome, outcome.failure().message());
+    CHECK(*outcome == n);
+    int failed = 0;
+    for (const auto& each : behind) {
+      const auto echoed = each.outcome();
+      if (echoed) {
+        CHECK(*echoed == std::string(size, 'b'));
+      } else {
+        ++failed;
+        CHECK_MESSAGE(echoed.failure().signal() == SIGKILL, echoed.failure().message());
+      }
+    }
+    CHECK(failed <= 1);
+    REQUIRE(support::eventually([&] { return pool.stats().workers_died == static_cast<std::uint64_t>(n) + 1; }));
+  }
+}
+
 TEST_CASE_TEMPLATE("an answer that was written whole stays, though the worker is killed right after it", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
-  for (int n = 0; n < 20; ++n) {
+  for (const int n : support::rounds(20, 10'000)) {
     const std::size_t size = n % 2 == 0 ? 8 : std::size_t{300} << 10;  // what fits into a pipe, and what does not
     auto future = pool.submit(
         [](std::size_t length) {

@@ -18,10 +18,19 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
 int add_one(int n) { return n + 1; }
+void spin_until(std::chrono::steady_clock::time_point moment) {
+  while (std::chrono::steady_clock::now() < moment) {
+  }
+}
+int add_one_slowly(int n) {
+  spin_until(std::chrono::steady_clock::now() + std::chrono::microseconds(100));
+  return n + 1;
+}
 int forever() {
   sigset_t all;
   ::sigfillset(&all);
@@ -228,19 +237,23 @@ TEST_CASE_TEMPLATE("Future::cancel kills a task that runs, and no other", Policy
 TEST_CASE_TEMPLATE("Future::cancel at any moment hits its own task only", Policy, EVERY_WORKER_POLICY) {
   const support::Leftovers audit;
   brood::Pool<Policy> pool({.workers = 1});
-  for (int n = 0; n < 200; ++n) {
-    auto first = pool.submit(&add_one, n);
+  std::uint64_t cancelled = 0;
+  for (const int n : support::rounds(200, 50'000)) {
+    auto first = pool.submit(n % 8 == 0 ? &add_one_slowly : &add_one, n);  // now and then one that is met at work
     auto second = pool.submit(&add_one, n + 1);
-    for (volatile int spin = 0; spin < n * 50;) spin = spin + 1;
+    const auto moment = std::chrono::steady_clock::now() + std::chrono::microseconds(n % 201);
+    spin_until(moment);
     first.cancel();
     const auto outcome = first.outcome();
     if (outcome) {
       CHECK(*outcome == n + 1);
     } else {
+      ++cancelled;
       CHECK_MESSAGE(outcome.failure().kind() == brood::FailureKind::cancelled, outcome.failure().message());
     }
     CHECK(second.get() == n + 2);
   }
+  CHECK(cancelled > 0);
 }
 
 TEST_CASE_TEMPLATE("a Future outlives its pool", Policy, EVERY_POLICY) {

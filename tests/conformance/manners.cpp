@@ -19,6 +19,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -29,6 +30,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
@@ -79,7 +81,7 @@ class Disposition {
 
 template <class Policy>
 void deaths_are_told_apart(brood::Pool<Policy>& pool) {
-  for (int n = 0; n < 10; ++n) {
+  for (const int n : support::rounds(10, 1'000)) {
     auto killed = pool.submit([] { return ::raise(SIGKILL); });
     auto left = pool.submit([] { ::_exit(3); });
     const auto killed_outcome = killed.outcome();
@@ -311,30 +313,39 @@ TEST_CASE_TEMPLATE("workers have the host's folder and umask", Policy, WORKER_PO
 
 namespace {
 
+using Pair = std::pair<std::uint64_t, std::uint64_t>;
+
 // a library that seeds itself anew in each child, as those of cryptography do
-std::uint64_t draw_from_system() {
+Pair draw_from_system() {
   std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
+  const auto number = [&] { return std::uint64_t{device()} << 32 | device(); };
+  const std::uint64_t first = number();
+  return {first, number()};
 }
-std::uint64_t seed_of_process = draw_from_system();
+Pair seed_of_process = draw_from_system();
 const bool seeds_anew = ::pthread_atfork(nullptr, nullptr, [] { seed_of_process = draw_from_system(); }) == 0;
 
-/// From the system, and from that library.
-std::vector<std::uint64_t> draw() { return {draw_from_system(), seed_of_process}; }
+/// 128 bits from the system, from that library, and from brood.
+std::vector<Pair> draw() {
+  const std::uint64_t first = brood::this_worker::random_engine()();
+  return {draw_from_system(), seed_of_process, {first, brood::this_worker::random_engine()()}};
+}
 
 }  // namespace
 
 TEST_CASE_TEMPLATE("workers draw different random numbers", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   REQUIRE(seeds_anew);
-  constexpr std::size_t workers = 40;
+  std::size_t workers = 0;
   brood::Pool<Policy> pool({.workers = 2, .tasks_per_worker = 1});
-  std::set<std::uint64_t> drawn;
-  for (std::size_t n = 0; n < workers; ++n) {
-    for (const std::uint64_t each : pool.submit(&draw).get()) drawn.insert(each);
+  std::set<Pair> drawn;
+  for (const int round : support::rounds(40, 1'000)) {
+    CAPTURE(round);
+    for (const Pair& each : pool.submit(&draw).get()) drawn.insert(each);
+    ++workers;
   }
   CHECK(pool.stats().workers_started >= workers);
-  CHECK(drawn.size() == 2 * workers);
+  CHECK(drawn.size() == 3 * workers);
 }
 
 TEST_CASE_TEMPLATE("a timer that interrupts the host's system calls disturbs nothing", Policy, WORKER_POLICIES) {

@@ -27,6 +27,7 @@
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
 #include "support/proc.hpp"
+#include "support/rounds.hpp"
 #include "support/sanitizer.hpp"
 
 namespace {
@@ -101,7 +102,9 @@ enum class Blow { cancel, kill_pool, timeout, destroy };
 template <class Policy>
 int strikes_no_stranger() {
   for (const Blow blow : {Blow::cancel, Blow::kill_pool, Blow::timeout, Blow::destroy}) {
-    for (int round = 0; round < 3; ++round) {
+    for (const int round : support::rounds(3, 200)) {
+      std::printf("round %d of blow %d\n", round, static_cast<int>(blow));
+      std::fflush(stdout);  // whoever waits for this process sees that it goes on
       pid_t bystander = 0;
       {
         brood::Pool<Policy> pool({.workers = 1, .stop_grace = std::chrono::milliseconds(100)});

@@ -26,6 +26,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
@@ -143,46 +144,83 @@ void note(brood::Pool<Policy>& pool) {
   for (std::size_t n = 0; n < stats.workers.size() && n < 2; ++n) (*notes)->workers[n] = stats.workers[n].pid;
 }
 
+/// But for what the terminal shows of Ctrl-C.
+bool prints_nothing(const TerminalRan& ran) {
+  std::string text = ran.output;
+  for (auto echo = text.find("^C"); echo != std::string::npos; echo = text.find("^C")) text.erase(echo, 2);
+  return text.empty();
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("Ctrl-C goes to the host: its handler runs once, and workers go on", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
   const support::Shared<Notes> shared;
   notes = const_cast<support::Shared<Notes>*>(&shared);
-  constexpr int rounds = 5;
+  const support::Rounds rounds = support::rounds(5, 200);
   const TerminalRan ran = at_terminal(
-      [] {
+      [&] {
         struct sigaction counting {};
         counting.sa_handler = [](int) { ++(*notes)->interrupts; };
         ::sigaction(SIGINT, &counting, nullptr);
         brood::Pool<Policy> pool({.workers = 2});
-        for (int round = 1; round <= rounds; ++round) {
+        for (const int round : rounds) {
           const support::Gate gate;
           std::vector<brood::Future<int>> futures;
           for (int n = 0; n < 2; ++n) futures.push_back(pool.submit(&support::wait_for_gate, gate.path(), n));
           support::wait_until_running(pool, 2);
-          if (round == 1) note(pool);
+          if (round == 0) note(pool);
           (*notes)->ready = true;
-          support::eventually([&] { return (*notes)->interrupts == round; });
+          support::eventually([&] { return (*notes)->interrupts == round + 1; });
           gate.open();
           for (int n = 0; n < 2; ++n) (*notes)->good += futures[static_cast<std::size_t>(n)].get() == n;
           (*notes)->good += pool.submit(&add_one, 1).get() == 2;
         }
         return pool.stats().workers_died == 0 ? 7 : 8;
       },
-      rounds);
+      rounds.count());
   CHECK_MESSAGE(ran.status.describe() == "exited with code 7", ran.output);
-  CHECK(shared->interrupts == rounds);
-  CHECK(shared->good == 3 * rounds);
-  std::string text = ran.output;
-  for (auto echo = text.find("^C"); echo != std::string::npos; echo = text.find("^C")) text.erase(echo, 2);
-  CHECK_MESSAGE(text.empty(), ran.output);  // the library prints nothing
+  CHECK(shared->interrupts == rounds.count());
+  CHECK(shared->good == 3 * rounds.count());
+  CHECK_MESSAGE(prints_nothing(ran), ran.output);
   notes = nullptr;
+}
+
+TEST_CASE_TEMPLATE("Ctrl-C at any moment of a pool's life goes to the host alone", Policy, WORKER_POLICIES) {
+  const support::Leftovers audit;
+  for (const int round : support::rounds(3, 200)) {
+    CAPTURE(round);
+    const support::Shared<Notes> shared;
+    notes = const_cast<support::Shared<Notes>*>(&shared);
+    const auto host = [] {
+      struct sigaction counting {};
+      counting.sa_handler = [](int) { ++(*notes)->interrupts; };  // without SA_RESTART
+      ::sigaction(SIGINT, &counting, nullptr);
+      (*notes)->ready = true;
+      {
+        brood::Pool<Policy> pool({.workers = 2});
+        if (pool.map(&add_one, std::vector<int>(20), {.chunk_size = 1}) != std::vector<int>(20, 1)) return 8;
+        if (!support::eventually([&] { return pool.stats().workers.size() == 2; })) return 9;
+        note(pool);
+        if (pool.submit(&add_one, 1).get() != 2 || pool.stats().workers_died != 0) return 10;
+      }
+      return support::eventually([] { return (*notes)->interrupts == 1; }) ? 7 : 11;
+    };
+    const TerminalRan ran = at_terminal(host, [&](int terminal) {
+      const timespec moment{0, round * 11 % 40 * 1'000'000};
+      if (support::eventually([] { return (*notes)->ready.load(); })) ::nanosleep(&moment, nullptr);
+      type_when_ready(terminal, "\x03");
+    });
+    CHECK_MESSAGE(ran.status.describe() == "exited with code 7", ran.output);
+    CHECK_MESSAGE(prints_nothing(ran), ran.output);
+    notes = nullptr;
+  }
 }
 
 TEST_CASE_TEMPLATE("Ctrl-C ends a host that has no handler, and everything with it", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  for (int round = 0; round < 3; ++round) {
+  for (const int round : support::rounds(3, 200)) {
+    CAPTURE(round);
     const support::Shared<Notes> shared;
     notes = const_cast<support::Shared<Notes>*>(&shared);
     const TerminalRan ran = at_terminal(

@@ -14,6 +14,8 @@
 #include <set>
 #include <string>
 
+#include "support/rounds.hpp"
+
 using namespace brood::detail;
 
 namespace {
@@ -151,30 +153,45 @@ TEST_CASE("ControlSocket::receive closes the descriptors of a packet that is tru
     return count;
   };
   const int before = count_open();
-  const std::array<int, 1> given{pipe.read.get()};
-  ControlSocket::Fds fds;
+  const std::array<int, 2> given{pipe.read.get(), pipe.write.get()};
   std::array<std::byte, 4> small{};
-  REQUIRE(host.send(bytes_of("longer than the room"), given) == ControlSocket::Sent::yes);
-  CHECK(server.receive(small, fds).outcome == Packet::Outcome::violated);
-  CHECK(count_open() == before);
-
-  std::array<int, 5> many;
+  constexpr std::size_t most = 253;  // that the kernel passes on
+  std::array<int, most> many;
   many.fill(pipe.read.get());
-  iovec part{small.data(), small.size()};
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof many)> space{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = space.data();
-  message.msg_controllen = space.size();
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof many);
-  std::memcpy(CMSG_DATA(header), many.data(), sizeof many);
-  REQUIRE(::sendmsg(host.fd(), &message, 0) == 4);
-  CHECK(server.receive(small, fds).outcome == Packet::Outcome::violated);
-  CHECK(count_open() == before);
+  for (const int round : support::rounds(1, 10'000)) {
+    CAPTURE(round);
+    ControlSocket::Fds fds;
+    REQUIRE(host.send(bytes_of("longer than the room"), given) == ControlSocket::Sent::yes);
+    CHECK(server.receive(small, fds).outcome == Packet::Outcome::violated);
+    CHECK(count_open() == before);
+
+    for (const std::size_t count : {ControlSocket::max_fds + 1, most}) {
+      iovec part{small.data(), small.size()};
+      alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof many)> space{};
+      msghdr message{};
+      message.msg_iov = &part;
+      message.msg_iovlen = 1;
+      message.msg_control = space.data();
+      message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+      cmsghdr* const header = CMSG_FIRSTHDR(&message);
+      header->cmsg_level = SOL_SOCKET;
+      header->cmsg_type = SCM_RIGHTS;
+      header->cmsg_len = CMSG_LEN(count * sizeof(int));
+      std::memcpy(CMSG_DATA(header), many.data(), count * sizeof(int));
+      REQUIRE(::sendmsg(host.fd(), &message, 0) == 4);
+      CHECK(server.receive(small, fds).outcome == Packet::Outcome::violated);
+      CHECK(count_open() == before);
+    }
+
+    REQUIRE(host.send(bytes_of("none")) == ControlSocket::Sent::yes);
+    CHECK(server.receive(small, fds).fd_count == 0);
+    CHECK(count_open() == before);
+    REQUIRE(host.send(bytes_of("two"), given) == ControlSocket::Sent::yes);
+    CHECK(server.receive(small, fds).fd_count == 2);
+    CHECK(count_open() == before + 2);
+    fds = {};
+    CHECK(count_open() == before);
+  }
 }
 
 TEST_CASE("Poller::wait returns what is ready, and a Bell wakes it") {

@@ -16,6 +16,7 @@
 #include "support/leftovers.hpp"
 #include "support/proc.hpp"
 #include "support/program.hpp"
+#include "support/rounds.hpp"
 #include "support/watchdog.hpp"
 
 namespace support {
@@ -57,10 +58,12 @@ class Listener : public doctest::IReporter {
     }
     watchdog_->case_ends();
   }
+  void test_run_end(const doctest::TestRunStats&) override {
+    if (std::getenv(full_variable) != nullptr) std::cout << "rounds: " << *rounds_begun << std::endl;
+  }
   void test_case_exception(const doctest::TestCaseException& exception) override { crashed_ = crashed_ || exception.is_crash; }
 
   void report_query(const doctest::QueryData&) override {}
-  void test_run_end(const doctest::TestRunStats&) override {}
   void test_case_reenter(const doctest::TestCaseData&) override {}
   void subcase_start(const doctest::SubcaseSignature&) override {}
   void subcase_end() override {}

@@ -20,6 +20,7 @@
 #include "support/policies.hpp"
 #include "support/proc.hpp"
 #include "support/program.hpp"
+#include "support/rounds.hpp"
 #include "support/watchdog.hpp"
 
 namespace {
@@ -91,6 +92,14 @@ TEST_CASE("comes back as a child" * doctest::skip()) {
   CHECK(status == 0);
   ::close(before);
 }
+TEST_CASE("goes round" * doctest::skip()) {
+  int seen = 0;
+  for (const int round : support::rounds(2, 5)) CHECK(round == seen++);
+  CHECK(support::run_in_child([] {
+          for (const int round : support::rounds(1, 4)) static_cast<void>(round);
+          return 0;
+        }).status.code() == 0);
+}
 TEST_CASE("leaves nothing" * doctest::skip()) { CHECK(brood::async<brood::SpawnPolicy>([] { return 1; }).get() == 1); }
 
 TEST_CASE("the watchdog ends a case that hangs, and says who waits for whom") {
@@ -106,6 +115,16 @@ TEST_CASE("the watchdog ends a case that hangs, and says who waits for whom") {
   CHECK(contains(ran.output, "\n  process, child of "));
   CHECK(contains(ran.output, " (hung-0): state S, in "));
   CHECK(contains(ran.output, ", system call "));
+}
+
+TEST_CASE("rounds are few but at full size, and counted there, those of children too") {
+  const support::Leftovers audit;
+  const support::Ran full = run_case("goes round", support::full_variable, "1");
+  CHECK_MESSAGE(full.status.code() == 0, full.output);
+  CHECK_MESSAGE(contains(full.output, "rounds: 9\n"), full.output);
+  const support::Ran few = run_case("goes round");
+  CHECK_MESSAGE(few.status.code() == 0, few.output);
+  CHECK_FALSE(contains(few.output, "rounds: "));
 }
 
 TEST_CASE("the watchdog has a bound for the whole run, and kills what does not abort") {

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -22,18 +23,20 @@
 
 #include "support/child.hpp"
 #include "support/proc.hpp"
+#include "support/rounds.hpp"
 #include "support/who_waits.hpp"
 
 namespace support {
 
 class Watchdog {
  public:
-  /// How many seconds a case may take, and the whole run; 0: any number. The first is below the bound that ctest has for
-  /// a run, the second is set by ctest.
+  /// How many seconds a case, or one of its rounds (rounds.hpp), may take, and the whole run; 0: any number. The first
+  /// is below the bound that ctest has for a run, the second is set by ctest.
   static constexpr const char* case_variable = "BROOD_TEST_CASE_SECONDS";
   static constexpr const char* run_variable = "BROOD_TEST_RUN_SECONDS";
 
   Watchdog() : case_bound_(bound(case_variable, 480)), run_bound_(bound(run_variable, 0)) {
+    rounds_begun = &page_->rounds;
     if (case_bound_ == 0 && run_bound_ == 0) return;
     std::fflush(nullptr);
     const pid_t host = ::getpid();
@@ -49,6 +52,7 @@ class Watchdog {
   }
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
+  ~Watchdog() { rounds_begun = nullptr; }
 
   void case_starts(const std::string& what) {
     page_->since = 0;  // meanwhile the text is nobody's
@@ -60,6 +64,7 @@ class Watchdog {
  private:
   struct Page {
     std::atomic<std::uint64_t> since{0};  ///< when the case began; 0: there is none
+    std::atomic<std::uint64_t> rounds{0};
     std::array<char, 1024> what{};
   };
 
@@ -82,8 +87,14 @@ class Watchdog {
       if (fd > STDERR_FILENO && fd != ends) ::close(fd);
     }
     const std::uint64_t start = now();
+    std::uint64_t rounds = 0;
+    std::uint64_t round_since = start;
     while (!ended_within(host, ends, 1'000)) {
-      const std::uint64_t since = page_->since;
+      if (page_->rounds != rounds) {
+        rounds = page_->rounds;
+        round_since = now();
+      }
+      const std::uint64_t since = page_->since == 0 ? 0 : std::max<std::uint64_t>(page_->since, round_since);
       if (run_bound_ != 0 && now() - start >= run_bound_) return bark(host, ends, "the run", now() - start);
       if (case_bound_ != 0 && since != 0 && now() >= since + case_bound_) return bark(host, ends, "the case", now() - since);
     }
