@@ -26,16 +26,10 @@
 #include <brood/pool/stream.hpp>
 #include <brood/pool/submit.hpp>
 #include <brood/pool/submit_into.hpp>
+#include <brood/pool/task_options.hpp>
 #include <brood/pool/when.hpp>
 
 namespace brood::inline v0_1 {
-namespace detail {
-
-/// What stands first in a call without options.
-template <class T>
-concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
-
-}  // namespace detail
 
 /// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
 /// from any callback; none waits for a worker but those that say so. In a copy of the process (a fork) each but the destructor
@@ -45,7 +39,7 @@ concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
 /// blueprint in <brood/policy/worker_policy.hpp>.
 /// \snippet reference.cpp init
 template <class Policy>
-class Pool {
+class Pool : detail::RefusesOptionsWithoutUnit {
   static_assert(std::copy_constructible<Policy>, "brood: Pool<Policy>: a policy must be copyable");
   static_assert(NamedPolicy<Policy>,
                 "brood: Pool<Policy>: the policy has no name; add `static constexpr std::string_view name = \"...\";`");
@@ -89,6 +83,8 @@ class Pool {
     }
     dispatcher_->give_up();
   }
+
+  using RefusesOptionsWithoutUnit::submit, RefusesOptionsWithoutUnit::submit_into;  // internal
 
   /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under
   /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
@@ -314,8 +310,9 @@ class Pool {
                   "brood: first_of needs a range (a container, a view, an array) as its second argument");
     if constexpr (std::ranges::input_range<Range>) {
       detail::HeldCallable<F> function = f;
-      return detail::race<std::decay_t<F>>(
-          range, [&](auto&&... args) { return submit(options, function, std::forward<decltype(args)>(args)...); });
+      return detail::race<std::decay_t<F>>(range, [&](auto&&... args) {
+        return detail::submit_under<Policy>(dispatcher_, options, function, std::forward<decltype(args)>(args)...);
+      });
     }
   }
 
