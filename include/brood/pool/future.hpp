@@ -135,7 +135,7 @@ class Future {
   /// Gives the task up: one that has not started never will, one that runs is killed with its worker. It resolves as
   /// TaskCancelled, or with its value if that was there first. False when it was resolved already. Of a future made by then,
   /// when_all, ...: what is beneath is given up, whoever else waits for it; a function that runs already is not stopped, but a
-  /// Future that it returns is cancelled.
+  /// Future that it returns is cancelled. Waits for no worker.
   /// \snippet reference.cpp cancel
   bool cancel() {
     if (promise_) return promise_->cancel();

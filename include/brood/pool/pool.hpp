@@ -213,7 +213,8 @@ class Pool : detail::RefusesOptionsWithoutUnit {
   /// f of each item of the range, in order. Waits. Throws the failure of the first item that failed, when the items
   /// before it are done; what has not started by then is dropped. A range of tuples or pairs is spread over f's
   /// parameters. Results of void are not collected. Complexity: linear; items travel in chunks, so that a short one costs well
-  /// below a microsecond. Throws also what submit throws for an argument.
+  /// below a microsecond. Throws also PoolClosed, std::invalid_argument for options that make no sense, and what submit throws
+  /// for an argument.
   /// \snippet reference.cpp map
   template <class F, class Range>
   auto map(F&& f, Range&& range, MapOptions options = {}) {
@@ -222,7 +223,7 @@ class Pool : detail::RefusesOptionsWithoutUnit {
     return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, std::move(options)).values();
   }
 
-  /// Like map, but returns for each item its value or its Failure.
+  /// Like map, but returns for each item its value or its Failure; that of an item is not thrown.
   /// \snippet reference.cpp try_map
   template <class F, class Range>
   auto try_map(F&& f, Range&& range, MapOptions options = {}) {
@@ -237,9 +238,9 @@ class Pool : detail::RefusesOptionsWithoutUnit {
   /// commutative; how floating-point sums are rounded depends on the chunks (MapOptions::chunk_size fixes them). `initial`
   /// is used once, in the host. Otherwise, or when combine can't travel to a worker, the host does all of it.
   ///
-  /// Complexity: f once for each item, combine as often, few messages. Throws the failure of the first item that failed, and what
-  /// combine throws. MapOptions::retries: with the item whose worker died, those of its chunk that were combined by then are run
-  /// again.
+  /// Complexity: f once for each item, combine as often, few messages. Throws the failure of the first item that failed, what
+  /// combine throws, and what map throws beside. MapOptions::retries: with the item whose worker died, those of its chunk that
+  /// were combined by then are run again.
   /// \snippet streams.cpp map_reduce
   template <class F, class Combine, class Range, class T>
   std::decay_t<T> map_reduce(F&& f, Combine&& combine, Range&& range, T&& initial, MapOptions options = {}) {
@@ -361,7 +362,8 @@ class Pool : detail::RefusesOptionsWithoutUnit {
     dispatcher_->cancel_pending();
   }
 
-  /// Closes the pool and resolves everything now: workers are killed, their tasks resolve as TaskCancelled.
+  /// Closes the pool and resolves everything now: workers are killed, their tasks resolve as TaskCancelled. Waits for none of
+  /// them. Complexity: linear in the tasks and the workers.
   /// \snippet reference.cpp kill
   void kill() {
     dispatcher_->check_process("Pool::kill");

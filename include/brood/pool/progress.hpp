@@ -34,7 +34,8 @@ struct Progress {
 };
 
 /// Is called by the thread that made the call: at its start, about ten times a second, and at its end. It may call anything.
-/// What it throws ends the call, which throws it; items that have not started by then never will, tasks that were waited for go on.
+/// What it throws ends the call, which throws it; items that have not started by then never will, tasks that were waited for go
+/// on.
 /// \snippet insight.cpp progress
 using ProgressCallback = std::function<void(const Progress&)>;
 
