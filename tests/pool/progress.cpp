@@ -445,23 +445,16 @@ TEST_CASE_TEMPLATE("Future::wait tells how far the task is", Policy, Server, bro
 
 TEST_CASE("Future::wait: about ten times a second, also when the task says nothing new") {
   const support::Leftovers audit;
+  const support::Gate gate;
   brood::Pool<Server> pool({.workers = 1});
-  auto future = pool.submit([] {
-    for (unsigned n = 0; n < 50'000; ++n) {
-      brood::this_task::progress(n, 50'000);
-      if (n % 10 == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
-  });
+  auto future = pool.submit(&report_and_wait, gate.path(), 1U, 2U);
   Told told;
-  future.wait(told.callback());
-  const auto most = static_cast<std::size_t>(told.all.back().elapsed / std::chrono::milliseconds(100)) + 2;
-  CHECK(told.all.size() >= 3);
-  CHECK(told.all.size() <= most);
+  future.wait(told.callback([&](const brood::Progress&) {
+    if (told.all.size() == 5) gate.open();
+  }));
+  CHECK(told.all.size() >= 6);
+  CHECK(told.all.size() <= static_cast<std::size_t>(told.all.back().elapsed / std::chrono::milliseconds(100)) + 2);
   for (std::size_t at = 1; at < told.all.size(); ++at) CHECK(told.all[at].done >= told.all[at - 1].done);
-  auto still = pool.submit([] { std::this_thread::sleep_for(std::chrono::milliseconds(350)); });
-  Told same;
-  still.wait(same.callback());
-  CHECK(same.all.size() >= 3);
 }
 
 TEST_CASE("Future::wait: what the callback throws ends the wait, not the task; and it may do away with the future") {
