@@ -38,6 +38,12 @@ void how_far(const std::vector<std::string>& files) {
   brood::TaskProgress now = future.progress();   // {done, total}; never waits
   require(now.done <= files.size());
 
+  //! [wait]
+  future.wait([](const brood::Progress& far) { window.show(far.share()); });
+  future.wait(brood::progress_line("resizing"));   // or as a line in the terminal, see below
+  //! [wait]
+  require(window.shown == 1);
+
   //! [progress]
   pool.map(&resize, files, {.progress = [](const brood::Progress& far) { window.show(far.share()); }});
   pool.wait([](const brood::Progress& far) { window.show(far.share()); });

@@ -398,6 +398,126 @@ TEST_CASE("Pool::wait tells how many tasks are done") {
   CHECK(told.all.back().failed <= 1);
 }
 
+TEST_CASE_TEMPLATE("Future::wait tells how far the task is", Policy, Server, brood::SpawnPolicy) {
+  const support::Leftovers audit;
+  const support::Gate gate;
+  brood::Pool<Policy> pool({.workers = 1});
+  auto future = pool.submit(&report_and_wait, gate.path(), 3U, 10U);
+  Told told;
+  bool seen = false;
+  future.wait(told.callback([&](const brood::Progress& now) {
+    if (now.done != 3 || pool.stats().running != 1) return;  // it may call anything
+    seen = true;
+    CHECK(now.total == 10);
+    CHECK_FALSE(future.ready());
+    gate.open();
+  }));
+  CHECK(seen);
+  REQUIRE(told.all.size() >= 2);
+  for (std::size_t at = 0; at < told.all.size(); ++at) {
+    CHECK(told.threads[at] == std::this_thread::get_id());
+    CHECK(told.all[at].finished == (at + 1 == told.all.size()));
+    CHECK(told.all[at].elapsed >= told.all[at == 0 ? 0 : at - 1].elapsed);
+  }
+  CHECK(told.all.back().done == 10);
+  CHECK(told.all.back().share() == 1);
+  CHECK(future.get() == 1);
+
+  // one that tells nothing, one that is resolved, one whose worker dies
+  Told silent;
+  auto quiet = pool.submit(&twice, 1);
+  quiet.wait();
+  quiet.wait(silent.callback());
+  REQUIRE(silent.all.size() == 2);
+  CHECK(silent.all.back().finished);
+  CHECK(silent.all.back().done == 0);
+  CHECK_FALSE(silent.all.back().total);
+  Told dead;
+  auto killed = pool.submit([]() -> int {
+    brood::this_task::progress(340, 1000);
+    return ::raise(SIGKILL);
+  });
+  killed.wait(dead.callback());
+  CHECK(dead.all.back().finished);
+  CHECK(dead.all.back().done == 340);
+  CHECK_THROWS_AS(killed.get(), brood::WorkerDied);
+}
+
+TEST_CASE("Future::wait: about ten times a second, also when the task says nothing new") {
+  const support::Leftovers audit;
+  const support::Gate gate;
+  brood::Pool<Server> pool({.workers = 1});
+  auto future = pool.submit(&report_and_wait, gate.path(), 1U, 2U);
+  Told told;
+  future.wait(told.callback([&](const brood::Progress&) {
+    if (told.all.size() == 5) gate.open();
+  }));
+  CHECK(told.all.size() >= 6);
+  CHECK(told.all.size() <= static_cast<std::size_t>(told.all.back().elapsed / std::chrono::milliseconds(100)) + 2);
+  for (std::size_t at = 1; at < told.all.size(); ++at) CHECK(told.all[at].done >= told.all[at - 1].done);
+}
+
+TEST_CASE("Future::wait: what the callback throws ends the wait, not the task; and it may do away with the future") {
+  const support::Leftovers audit;
+  const support::Gate gate;
+  brood::Pool<Server> pool({.workers = 1});
+  auto future = pool.submit(&report_and_wait, gate.path(), 1U, 2U);
+  unsigned calls = 0;
+  CHECK_THROWS_WITH_AS(future.wait([&](const brood::Progress&) {
+    if (++calls == 2) throw std::logic_error("enough");
+  }), "enough", std::logic_error);
+  CHECK_FALSE(future.ready());
+  gate.open();
+  CHECK(future.get() == 1);
+  CHECK_THROWS_WITH_AS(future.wait([](const brood::Progress& now) {
+    if (now.finished) throw std::logic_error("at the end");
+  }), "at the end", std::logic_error);
+
+  auto gone = std::make_optional(pool.submit(&twice, 4));
+  int value = 0;
+  gone->wait([&](const brood::Progress&) {
+    if (!gone) return;
+    value = std::move(*gone).get();
+    gone.reset();
+  });
+  CHECK(value == 8);
+
+  const support::Gate closed;  // nobody opens it
+  auto cancelled = pool.submit(&report_and_wait, closed.path(), 1U, 2U);
+  cancelled.wait([&](const brood::Progress& now) {
+    if (now.done == 1) cancelled.cancel();
+  });
+  CHECK_THROWS_AS(cancelled.get(), brood::TaskCancelled);
+}
+
+TEST_CASE("Future::wait with a callback: of a function in the host, of nothing, without a callback, without a helper thread") {
+  const support::Leftovers audit;
+  brood::Pool<Server> pool({.workers = 1, .helper_thread = false});
+  Told told;
+  auto next = pool.submit(&twice, 2).then([](int n) { return n + 1; });
+  next.wait(told.callback());
+  CHECK(next.get() == 5);
+  REQUIRE(told.all.size() >= 2);
+  CHECK(told.all.back().finished);
+  CHECK_FALSE(told.all.back().total);
+  auto plain = pool.submit(&twice, 3);
+  plain.wait(brood::ProgressCallback());
+  CHECK(plain.ready());
+  CHECK_THROWS_AS(brood::Future<int>().wait(told.callback()), brood::Error);
+}
+
+TEST_CASE("Future::wait with a callback under InlinePolicy: all is over when it is called") {
+  const support::Leftovers audit;
+  brood::Pool<brood::InlinePolicy> pool;
+  Told told;
+  pool.submit([] { brood::this_task::progress(2, 3); }).wait(told.callback());
+  REQUIRE(told.all.size() == 2);
+  CHECK_FALSE(told.all.front().finished);
+  CHECK(told.all.back().finished);
+  CHECK(told.all.back().done == 2);
+  CHECK(told.all.back().total == 3);
+}
+
 // ---- the line for the terminal -----------------------------------------------------------------------------------------
 
 namespace {
@@ -508,6 +628,18 @@ TEST_CASE("a progress line of a map that throws leaves the cursor on a new line"
   const std::string again = terminal.shown();
   CHECK(again.find("again: 100%|") != std::string::npos);
   CHECK(again.substr(again.size() - 2) == "\r\n");
+}
+
+TEST_CASE("a progress line for one task") {
+  const support::Leftovers audit;
+  Terminal terminal(80);
+  brood::Pool<Server> pool({.workers = 1});
+  auto future = pool.submit([] { brood::this_task::progress(8, 8); });
+  future.wait(brood::progress_line("training", terminal.fd()));
+  const std::string shown = terminal.shown();
+  CHECK(shown.rfind("\rtraining: ", 0) == 0);
+  CHECK(shown.find("training: 100%|") != std::string::npos);
+  CHECK(shown.substr(shown.size() - 2) == "\r\n");
 }
 
 TEST_CASE("a progress line writes nothing where there is no terminal") {

@@ -100,7 +100,7 @@ BROOD_INLINE void Dispatcher::run_inline(const TaskPtr& task, const void* state)
   std::optional<Failure> failure;
   const auto started = insight_.trace() != nullptr ? Clock::now() : Clock::time_point();
   try {
-    answer = call_inline(*task, state, seed_, options_.max_message_bytes);
+    answer = call_inline(*task, state, policy_.preloaded.get(), seed_, options_.max_message_bytes);
     if (!answer.failure.empty()) {
       failure = read_failure(answer.failure.view(), {::getpid(), task->id}, where(*task, nullptr), task->circumstances());
     } else if (task->landing) {

@@ -8,6 +8,7 @@
 
 #include <brood/pool/dispatcher.hpp>
 #include <brood/pool/outcome.hpp>
+#include <brood/pool/progress.hpp>
 #include <brood/pool/promise.hpp>
 #include <brood/pool/pull.hpp>
 #include <brood/wire/serializer.hpp>
@@ -45,12 +46,20 @@ class Future {
   bool ready() const { return promise_ ? promise_->resolved() : task().resolved.load(std::memory_order_acquire); }
 
   /// Waits until the task is resolved.
-  void wait() const {
-    if (promise_) {
-      promise_->wait(detail::Promise::Clock::time_point::max());
-    } else {
-      task().dispatcher->wait(task());
-    }
+  void wait() const { wait_until(detail::Dispatcher::Clock::time_point::max()); }
+
+  /// The same, and tells how far the task is, by its own account: Progress::done and total are those of progress(). See
+  /// ProgressCallback; what that throws ends the wait, not the task.
+  /// \snippet insight.cpp wait
+  void wait(const ProgressCallback& progress) const {
+    const Future same(beneath());  // the callback may do as it likes with this one
+    detail::ProgressTicker ticker(progress);
+    const auto tell = [&](bool finished) {
+      if (ticker) ticker.tell(detail::as_progress(same.progress(), finished));
+    };
+    tell(false);
+    while (!same.wait_until(ticker.next())) tell(false);
+    tell(true);
   }
 
   /// Waits for at most so long. Returns ready().
@@ -60,8 +69,7 @@ class Future {
     using Clock = detail::Dispatcher::Clock;
     const auto now = Clock::now();
     const bool endless = std::chrono::duration<double>(time) > std::chrono::duration<double>(Clock::time_point::max() - now);
-    const auto until = endless ? Clock::time_point::max() : now + std::chrono::ceil<Clock::duration>(time);
-    return promise_ ? promise_->wait(until) : task().dispatcher->wait(task(), until);
+    return wait_until(endless ? Clock::time_point::max() : now + std::chrono::ceil<Clock::duration>(time));
   }
 
   /// Waits, and returns the task's value; may be called again, unless the value was made in the host (then) and can't be
@@ -127,7 +135,7 @@ class Future {
   /// Gives the task up: one that has not started never will, one that runs is killed with its worker. It resolves as
   /// TaskCancelled, or with its value if that was there first. False when it was resolved already. Of a future made by then,
   /// when_all, ...: what is beneath is given up, whoever else waits for it; a function that runs already is not stopped, but a
-  /// Future that it returns is cancelled.
+  /// Future that it returns is cancelled. Waits for no worker.
   /// \snippet reference.cpp cancel
   bool cancel() {
     if (promise_) return promise_->cancel();
@@ -136,6 +144,10 @@ class Future {
   }
 
  private:
+  bool wait_until(detail::Dispatcher::Clock::time_point deadline) const {
+    return promise_ ? promise_->wait(deadline) : task().dispatcher->wait(task(), deadline);
+  }
+
   /// A large value that was put together while it was read.
   R* assembled() const noexcept {
     return task_->pull && !task_->failure ? static_cast<R*>(task_->pull->value().get()) : nullptr;

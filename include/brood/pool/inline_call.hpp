@@ -20,7 +20,8 @@ struct InlineAnswer {
 };
 
 /// Runs a task in the calling thread, through the same bytes as in a worker. No lock is held.
-inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64_t seed, std::uint64_t max_result_bytes) {
+inline InlineAnswer call_inline(const Task& task, const void* state, const std::vector<PreloadedObject>* preloaded,
+                                std::uint64_t seed, std::uint64_t max_result_bytes) {
   class Items final : public ItemSink {
    public:
     Items(ResultParts& into, ProgressWords& words) : progress(words), into_(into) {}
@@ -70,6 +71,7 @@ inline InlineAnswer call_inline(const Task& task, const void* state, std::uint64
   context.call = task.call;
   context.item = task.first_item;
   context.random.begin(seed);
+  context.preloaded = preloaded;
   context.snapshot = state;
   context.items = &sink;
   context.progress = &progress;

@@ -23,6 +23,9 @@ PolicyHandle handle_of(Policy policy) {
   handle.name = std::string(std::string_view(Policy::name));
   handle.runs_inline = RunsInline<Policy>;
   handle.relaunchable = !CopiesHost<Policy>;
+  if constexpr (RunsInline<Policy> && requires { policy.build()->all(); }) {
+    if (const auto built = policy.build()) handle.preloaded = {built, &built->all()};
+  }
   if constexpr (!RunsInline<Policy>) {
     handle.launch = [policy = std::move(policy)](const LaunchOptions& options) { return policy.launch(options); };
   }

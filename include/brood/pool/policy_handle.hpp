@@ -6,8 +6,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <brood/policy/worker_policy.hpp>
+#include <brood/worker/context.hpp>
 
 namespace brood::inline v0_1::detail {
 
@@ -17,6 +19,7 @@ struct PolicyHandle {
   bool runs_inline = false;
   bool relaunchable = true;  ///< whether a new server would be like the first
   std::function<std::unique_ptr<WorkerSource>(const LaunchOptions&)> launch;
+  std::shared_ptr<const std::vector<PreloadedObject>> preloaded;  ///< of a policy that runs inline and has some
 };
 
 /// What to do about an error of a system call that starts a process.

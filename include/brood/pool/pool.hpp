@@ -26,16 +26,10 @@
 #include <brood/pool/stream.hpp>
 #include <brood/pool/submit.hpp>
 #include <brood/pool/submit_into.hpp>
+#include <brood/pool/task_options.hpp>
 #include <brood/pool/when.hpp>
 
 namespace brood::inline v0_1 {
-namespace detail {
-
-/// What stands first in a call without options.
-template <class T>
-concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
-
-}  // namespace detail
 
 /// Runs callables in worker processes and hands back what they return. All members may be called from any thread, and
 /// from any callback; none waits for a worker but those that say so. In a copy of the process (a fork) each but the destructor
@@ -45,7 +39,7 @@ concept NoOptions = !std::same_as<std::remove_cvref_t<T>, TaskOptions>;
 /// blueprint in <brood/policy/worker_policy.hpp>.
 /// \snippet reference.cpp init
 template <class Policy>
-class Pool {
+class Pool : detail::RefusesOptionsWithoutUnit {
   static_assert(std::copy_constructible<Policy>, "brood: Pool<Policy>: a policy must be copyable");
   static_assert(NamedPolicy<Policy>,
                 "brood: Pool<Policy>: the policy has no name; add `static constexpr std::string_view name = \"...\";`");
@@ -89,6 +83,8 @@ class Pool {
     }
     dispatcher_->give_up();
   }
+
+  using RefusesOptionsWithoutUnit::submit, RefusesOptionsWithoutUnit::submit_into;  // internal
 
   /// Runs f(args...) in a worker. f is a function, a captureless lambda, a functor with serializable members, or, under
   /// ForkPolicy, any callable: one with captures runs in a copy of the host as it is now. Arguments are converted to f's
@@ -217,7 +213,8 @@ class Pool {
   /// f of each item of the range, in order. Waits. Throws the failure of the first item that failed, when the items
   /// before it are done; what has not started by then is dropped. A range of tuples or pairs is spread over f's
   /// parameters. Results of void are not collected. Complexity: linear; items travel in chunks, so that a short one costs well
-  /// below a microsecond. Throws also what submit throws for an argument.
+  /// below a microsecond. Throws also PoolClosed, std::invalid_argument for options that make no sense, and what submit throws
+  /// for an argument.
   /// \snippet reference.cpp map
   template <class F, class Range>
   auto map(F&& f, Range&& range, MapOptions options = {}) {
@@ -226,7 +223,7 @@ class Pool {
     return detail::map_under<Policy, std::decay_t<F>, Range>(dispatcher_, function, range, std::move(options)).values();
   }
 
-  /// Like map, but returns for each item its value or its Failure.
+  /// Like map, but returns for each item its value or its Failure; that of an item is not thrown.
   /// \snippet reference.cpp try_map
   template <class F, class Range>
   auto try_map(F&& f, Range&& range, MapOptions options = {}) {
@@ -241,9 +238,9 @@ class Pool {
   /// commutative; how floating-point sums are rounded depends on the chunks (MapOptions::chunk_size fixes them). `initial`
   /// is used once, in the host. Otherwise, or when combine can't travel to a worker, the host does all of it.
   ///
-  /// Complexity: f once for each item, combine as often, few messages. Throws the failure of the first item that failed, and what
-  /// combine throws. MapOptions::retries: with the item whose worker died, those of its chunk that were combined by then are run
-  /// again.
+  /// Complexity: f once for each item, combine as often, few messages. Throws the failure of the first item that failed, what
+  /// combine throws, and what map throws beside. MapOptions::retries: with the item whose worker died, those of its chunk that
+  /// were combined by then are run again.
   /// \snippet streams.cpp map_reduce
   template <class F, class Combine, class Range, class T>
   std::decay_t<T> map_reduce(F&& f, Combine&& combine, Range&& range, T&& initial, MapOptions options = {}) {
@@ -314,8 +311,9 @@ class Pool {
                   "brood: first_of needs a range (a container, a view, an array) as its second argument");
     if constexpr (std::ranges::input_range<Range>) {
       detail::HeldCallable<F> function = f;
-      return detail::race<std::decay_t<F>>(
-          range, [&](auto&&... args) { return submit(options, function, std::forward<decltype(args)>(args)...); });
+      return detail::race<std::decay_t<F>>(range, [&](auto&&... args) {
+        return detail::submit_under<Policy>(dispatcher_, options, function, std::forward<decltype(args)>(args)...);
+      });
     }
   }
 
@@ -364,7 +362,8 @@ class Pool {
     dispatcher_->cancel_pending();
   }
 
-  /// Closes the pool and resolves everything now: workers are killed, their tasks resolve as TaskCancelled.
+  /// Closes the pool and resolves everything now: workers are killed, their tasks resolve as TaskCancelled. Waits for none of
+  /// them. Complexity: linear in the tasks and the workers.
   /// \snippet reference.cpp kill
   void kill() {
     dispatcher_->check_process("Pool::kill");

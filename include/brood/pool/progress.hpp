@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How a call that takes its time tells how far it has come: Pool::map, Pool::map_reduce, Pool::stream and their like, Pool::wait.
+// How a call that takes its time tells how far it has come: Pool::map, Pool::map_reduce, Pool::stream and their like,
+// Pool::wait, Future::wait.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +14,8 @@
 
 namespace brood::inline v0_1 {
 
-/// How far a call has come: the items of a map or a stream, the tasks of Pool::wait.
+/// How far a call has come: the items of a map or a stream, the tasks of Pool::wait, or what a task says of itself
+/// (Future::wait).
 /// \snippet insight.cpp progress
 struct Progress {
   std::uint64_t done = 0;              ///< items that are done, those that failed among them; never less than told before
@@ -32,11 +34,21 @@ struct Progress {
 };
 
 /// Is called by the thread that made the call: at its start, about ten times a second, and at its end. It may call anything.
-/// What it throws ends the call, which throws it; what has not started by then never will.
+/// What it throws ends the call, which throws it; items that have not started by then never will, tasks that were waited for go
+/// on.
 /// \snippet insight.cpp progress
 using ProgressCallback = std::function<void(const Progress&)>;
 
 namespace detail {
+
+/// What a task says of itself, in the form in which calls tell it.
+inline Progress as_progress(const TaskProgress& task, bool finished) {
+  Progress now;
+  now.done = task.done;
+  if (task.total != 0) now.total = task.total;
+  now.finished = finished;
+  return now;
+}
 
 /// Tells one call's progress, and not too often.
 class ProgressTicker {

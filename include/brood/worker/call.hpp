@@ -91,26 +91,29 @@ concept PortableCallable = is_function_pointer<F> || is_empty_callable<F> || (st
 
 // ---- what travels for an argument ----------------------------------------------------------------------------------
 
+// none of these is a concept: a compiler would say at length why one is not met
 // what a reference binds to need not be copied: only its bytes are
 template <class A, class P>
-concept ConvertsTo = (std::is_reference_v<P> && std::is_convertible_v<A, P> &&
-                      std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>) ||
-                     std::is_convertible_v<A, std::remove_cvref_t<P>> || std::is_constructible_v<std::remove_cvref_t<P>, A>;
+inline constexpr bool converts_to = (std::is_reference_v<P> && std::is_convertible_v<A, P> &&
+                                     std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>) ||
+                                    std::is_convertible_v<A, std::remove_cvref_t<P>> ||
+                                    std::is_constructible_v<std::remove_cvref_t<P>, A>;
 template <class P>
-concept TakesValue = !std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>;
+inline constexpr bool takes_value = !std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>;
 template <class A, class P>
-concept TakenOver = !takes_over<std::remove_cvref_t<P>> || std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>;
+inline constexpr bool taken_over = !takes_over<std::remove_cvref_t<P>> ||
+                                   std::is_same_v<std::remove_cvref_t<A>, std::remove_cvref_t<P>>;
 
 /// One parameter P and the argument A that is given for it. `Param` void: the parameter's type is not known.
 template <class P, class A>
 struct Carried {
-  static_assert(TakesValue<P>,
+  static_assert(takes_value<P>,
                 "brood: the task takes a parameter by non-const reference; a change of it would be lost in the worker. "
                 "Take it by value or by const reference, and return what changed");
-  static_assert(!TakesValue<P> || ConvertsTo<A, P>,
+  static_assert(!takes_value<P> || converts_to<A, P>,
                 "brood: an argument can't be converted to the parameter of the task: Carried<parameter, argument> names them. Pass a "
                 "value of the parameter's type, or convert it at the call");
-  static_assert(!ConvertsTo<A, P> || TakenOver<A, P>,
+  static_assert(!converts_to<A, P> || taken_over<A, P>,
                 "brood: the task takes a brood::Fd, and is given a number: hand the descriptor over with brood::Fd(fd), or a copy "
                 "of it with brood::Fd::duplicate(fd)");
   using type = std::remove_cvref_t<P>;
@@ -145,7 +148,7 @@ template <class Signature, class... A>
 inline constexpr bool all_carried = true;
 template <class... P, class... A>
   requires(sizeof...(P) == sizeof...(A))
-inline constexpr bool all_carried<Params<P...>, A...> = ((TakesValue<P> && ConvertsTo<A, P> && TakenOver<A, P>) && ...);
+inline constexpr bool all_carried<Params<P...>, A...> = ((takes_value<P> && converts_to<A, P> && taken_over<A, P>) && ...);
 
 template <class F, class Tuple>
 struct Applied;

@@ -98,7 +98,7 @@ struct TaskContext {
   TaskRandom random;
   StatusPage* page = nullptr;                              ///< null under InlinePolicy
   ProgressWords* progress = nullptr;                       ///< where the task may say how far it has come
-  const std::vector<PreloadedObject>* preloaded = nullptr;  ///< null under InlinePolicy
+  const std::vector<PreloadedObject>* preloaded = nullptr;  ///< null where none was built ahead
   const void* snapshot = nullptr;  ///< a closure's state, inherited from the host as it was at the call
   ItemSink* items = nullptr;
   ResultSender* sender = nullptr;  ///< of a single call
