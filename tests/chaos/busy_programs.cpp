@@ -67,7 +67,15 @@ class Writer {
   unsigned refused(Beside beside) const { return refused_[beside]; }
   unsigned run(Beside beside) const { return run_[beside]; }
   unsigned otherwise() const { return otherwise_; }
-  const std::string& path() const { return path_; }
+
+  /// The program, opened to be written: whoever runs it from now on finds it busy.
+  int hold() const {
+    for (;;) {
+      const int fd = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+      if (fd >= 0 || errno != ETXTBSY) return fd;  // it runs just now, and not for long
+      ::usleep(100);
+    }
+  }
 
   ~Writer() {
     thread_ = {};
@@ -132,7 +140,7 @@ Report write_beside(const std::string& name, const Options& options, bool withou
         wrong += run_program(program) != 0 ? 1U : 0U;
       }
       writer.set_beside(Writer::pools);
-      const brood::detail::Fd held(options.inject == "held" ? ::open(writer.path().c_str(), O_WRONLY | O_CLOEXEC) : -1);
+      const brood::detail::Fd held(options.inject == "held" ? writer.hold() : -1);
       std::thread([&] {  // a filter of system calls is its thread's
         if (without_clone3 && !support::refuse_clone3(EPERM)) as_named = false;
         wrong += run_pools<Policy>(writer, count, options, done);
