@@ -25,6 +25,7 @@
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 #include "support/sanitizer.hpp"
 
 namespace {
@@ -45,7 +46,7 @@ TEST_CASE_TEMPLATE("tasks_per_worker replaces workers", Policy, WORKER_POLICIES)
   const support::Leftovers audit;
   // fewer where a worker's start is slow: a program start, or a fork of a process with a sanitizer's shadow memory
   constexpr bool spawns = std::is_same_v<Policy, brood::SpawnPolicy>;
-  const int tasks = spawns && support::has_sanitizer ? 30 : spawns || support::has_sanitizer ? 100 : 500;
+  const int tasks = spawns && support::has_sanitizer ? 30 : support::rounds(100, 500).count();
   for (const unsigned workers : {1U, 2U, 4U}) {
     for (const std::uint64_t limit : {1U, 2U, 3U, 7U}) {
       CAPTURE(workers);

@@ -15,6 +15,7 @@
 #include "faults/suite.hpp"
 #include "support/gate.hpp"
 #include "support/policies.hpp"
+#include "support/rounds.hpp"
 
 namespace {
 
@@ -99,7 +100,8 @@ TEST_CASE_TEMPLATE("0 to 300 free descriptors: constructor and later workers are
   const auto verdict = support::run_scenario(board, [] {
     rlim_t most_refused = 0;
     rlim_t least_whole = 301;
-    for (rlim_t more = 0; more <= 300; more += support::has_sanitizer && more >= 50 ? 10 : 1) {
+    const int step = support::rounds(10, 1).count();
+    for (rlim_t more = 0; more <= 300; more += more < 50 ? 1 : static_cast<rlim_t>(step)) {
       const auto before = support::own_descriptors();
       const std::string at = std::to_string(more) + " free: ";
       try {
