@@ -148,12 +148,12 @@ TEST_CASE_TEMPLATE("a start hook that hangs breaks the pool within its start tim
   const support::Leftovers audit;
   brood::PoolOptions options;
   options.workers = 1;
-  options.start_timeout = 600ms;  // the server needs some, too
+  options.start_timeout = 1'500ms;  // the server needs some, too
   options.on_worker_start = [] {
     for (;;) ::pause();
   };
   brood::Pool<Policy> pool(options);
-  CHECK_THROWS_WITH_AS(static_cast<void>(pool.submit(&add_one, 1).get()), doctest::Contains("was not up after 600 ms"),
+  CHECK_THROWS_WITH_AS(static_cast<void>(pool.submit(&add_one, 1).get()), doctest::Contains("was not up after 1500 ms"),
                        brood::LaunchError);
   CHECK(pool.stats().state == brood::PoolState::broken);
 }

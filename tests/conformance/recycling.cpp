@@ -151,7 +151,7 @@ TEST_CASE_TEMPLATE("an on_worker_start that fails is a LaunchError with the caus
 
 TEST_CASE_TEMPLATE("an on_worker_start that hangs ends at start_timeout", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  brood::Pool<Policy> pool({.workers = 1, .start_timeout = std::chrono::milliseconds(300), .on_worker_start = &hook_hangs});
+  brood::Pool<Policy> pool({.workers = 1, .start_timeout = support::short_start_timeout, .on_worker_start = &hook_hangs});
   auto future = pool.submit(&add_one, 1);
   CHECK_THROWS_WITH_AS(static_cast<void>(future.get()), doctest::Contains("start_timeout"), brood::LaunchError);
 }

@@ -202,7 +202,7 @@ TEST_CASE_TEMPLATE("a server that is killed again and again: every task resolves
 
 TEST_CASE_TEMPLATE("a server that hangs ends neither submit nor the destructor", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  brood::Pool<Policy> pool({.workers = 1, .start_timeout = std::chrono::milliseconds(300)});
+  brood::Pool<Policy> pool({.workers = 1, .start_timeout = support::short_start_timeout});
   const pid_t server = pool.stats().server_pid;
   REQUIRE(server > 0);
   REQUIRE(::kill(server, SIGSTOP) == 0);

@@ -198,7 +198,8 @@ TEST_CASE_TEMPLATE("spares: those that can't be started fail no call, and are no
 
 TEST_CASE_TEMPLATE("spares: one that hangs in its hook is ended at start_timeout, and fails no call", Policy, WORKER_POLICIES) {
   const support::Leftovers audit;
-  brood::Pool<Policy> pool({.workers = 1, .start_timeout = 2'000ms, .spares = 1, .on_worker_start = &hang_in_spares});
+  brood::Pool<Policy> pool(
+      {.workers = 1, .start_timeout = support::short_start_timeout, .spares = 1, .on_worker_start = &hang_in_spares});
   CHECK(support::eventually([&] { return pool.stats().workers_died >= 1; }));
   CHECK(pool.submit(&add_one, 1).get() == 2);
   CHECK(pool.stats().failed == 0);
@@ -206,8 +207,8 @@ TEST_CASE_TEMPLATE("spares: one that hangs in its hook is ended at start_timeout
 
 TEST_CASE("spares: one that came up while nobody listened is not taken for overdue") {
   const support::Leftovers audit;
-  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 1, .start_timeout = 1'500ms, .spares = 2});
-  std::this_thread::sleep_for(1'600ms);  // the time has to pass
+  brood::Pool<brood::ForkServerPolicy<>> pool({.workers = 1, .start_timeout = support::short_start_timeout, .spares = 2});
+  std::this_thread::sleep_for(support::short_start_timeout + 100ms);  // the time has to pass
   const pid_t pid = pool.submit(&own_pid).get();
   const auto stats = pool.stats();
   CHECK(stats.workers_died == 0);

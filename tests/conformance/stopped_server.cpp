@@ -138,7 +138,7 @@ TEST_CASE_TEMPLATE("a stopped server is replaced once a worker is overdue", Poli
   const support::Leftovers audit;
   brood::PoolOptions options;
   options.workers = 2;
-  options.start_timeout = 500ms;
+  options.start_timeout = support::short_start_timeout;
   brood::Pool<Policy> pool(options);
   const pid_t server = stop_server(pool);
   CHECK(pool.submit(&add_one, 1).get() == 2);
@@ -150,7 +150,7 @@ TEST_CASE("a server that stops between a fork and its report loses no task") {
   const support::Leftovers audit;
   brood::PoolOptions options;
   options.workers = 2;
-  options.start_timeout = 500ms;
+  options.start_timeout = support::short_start_timeout;
   options.on_worker_start = &StopsAfterFork::start_hook;
   options.stop_grace = 100ms;
   ::unlink(StopsAfterFork::path().c_str());

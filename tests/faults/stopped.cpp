@@ -21,7 +21,7 @@ template <class Policy>
 support::Verdict stopped_at(support::Board& board, const std::string& name, std::uint64_t k) {
   board.plan({{.action = FaultAction::stop, .role = ProcessRole::server, .name = name, .first = k, .last = k}});
   return support::run_scenario(board, [] {
-    return support::Suite<Policy>(support::Demand::typed_errors, support::AfterFault::over, std::chrono::milliseconds(1'000)).run();
+    return support::Suite<Policy>(support::Demand::typed_errors, support::AfterFault::over, support::short_start_timeout).run();
   });
 }
 

@@ -204,7 +204,7 @@ TEST_CASE_TEMPLATE("a Preload that can't be built is a PreloadError that names i
   if (std::is_same_v<Bad, app::LeavesThread>) cause = "1 thread";
   if (std::is_same_v<Bad, app::EndsItsThread>) cause = "code 0";
   if (std::is_same_v<Bad, app::ClosesAll>) cause = "somebody closed its descriptors";
-  const auto limit = std::is_same_v<Bad, app::Hangs> ? std::chrono::milliseconds(400) : std::chrono::milliseconds(20'000);
+  const auto limit = std::is_same_v<Bad, app::Hangs> ? support::short_start_timeout : std::chrono::milliseconds(20'000);
   try {
     // the Preload before it is fine, the one behind it never built
     brood::Pool<brood::ForkServerPolicy<support::Numbers, Bad, app::Defaulted>> pool({.workers = 1, .start_timeout = limit});

@@ -33,6 +33,7 @@
 
 #include "support/gate.hpp"
 #include "support/leftovers.hpp"
+#include "support/policies.hpp"
 
 namespace app {
 
@@ -507,7 +508,7 @@ TEST_CASE_TEMPLATE("an after_fork that fails is a LaunchError that names it", Ba
   if (std::is_same_v<Bad, app::HookThrows>) cause = "threw std::runtime_error: the file has gone";
   if (std::is_same_v<Bad, app::HookExits>) cause = "exited with code 9";
   if (std::is_same_v<Bad, app::HookCrashes>) cause = "SIGSEGV";
-  const auto limit = std::is_same_v<Bad, app::HookHangs> ? std::chrono::milliseconds(400) : std::chrono::milliseconds(20'000);
+  const auto limit = std::is_same_v<Bad, app::HookHangs> ? support::short_start_timeout : std::chrono::milliseconds(20'000);
   brood::Pool<brood::ForkServerPolicy<app::Ordered<1>, Bad>> pool(
       {.workers = 1, .start_timeout = limit, .on_worker_start = [] { throw std::runtime_error("not reached"); }});
   auto future = pool.submit([] { return 1; });

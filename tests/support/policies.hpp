@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
 #include <string_view>
 #include <tuple>
@@ -23,6 +24,10 @@
 #include "support/sanitizer.hpp"
 
 namespace support {
+
+/// PoolOptions::start_timeout where a test waits until it is over. What starts as it should is up by then, on a slow and busy
+/// machine, too.
+inline constexpr std::chrono::milliseconds short_start_timeout{has_sanitizer ? 6'000 : 2'000};
 
 /// A Preload that knows where and how often it was built.
 struct Numbers {
