@@ -192,7 +192,7 @@ constexpr std::array contexts{
 template <class Policy>
 std::string every_hook() {
   // what is tried happens in the host: where starts are slow each third pair is enough
-  constexpr bool slow = support::has_sanitizer && std::is_same_v<Policy, brood::SpawnPolicy>;
+  constexpr bool slow = support::has_sanitizer;
   unsigned pair = 0;
   for (const Context<Policy>& context : contexts<Policy>) {
     for (const Call<Policy>& call : calls<Policy>) {
