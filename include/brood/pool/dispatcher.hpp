@@ -330,7 +330,6 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
 
   std::multimap<Clock::time_point, TaskPtr> delayed_;     ///< to be run again, not before that time
   std::vector<std::unique_ptr<WorkerSource>> buried_;     ///< ended sources, to be destroyed without the lock
-
   std::exception_ptr broken_;            ///< why no worker comes up, once tries were used up; null when one does
   std::exception_ptr launch_failure_;    ///< why there is no main source
   unsigned launch_failures_ = 0;         ///< in a row, by their weights
@@ -338,6 +337,7 @@ class Dispatcher : public std::enable_shared_from_this<Dispatcher>, private Disp
   unsigned spare_failures_ = 0;          ///< of spare ones, since one did work
   Clock::time_point retry_at_{};         ///< no start before this
   Clock::time_point spare_retry_at_{};   ///< and none of a spare one before this
+  Clock::time_point supervised_at_{};    ///< what was too early then is a timer, however late it is by now
   Clock::time_point next_patrol_{};
   Clock::time_point next_leave_ = Clock::time_point::max();  ///< no worker has been idle for too long before this
 

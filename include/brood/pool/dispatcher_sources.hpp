@@ -216,6 +216,7 @@ BROOD_INLINE void Dispatcher::count_launch_failure(unsigned weight) {
 
 /// Makes what is what should be: work goes to idle workers, and more are started while there is work for them.
 BROOD_INLINE void Dispatcher::supervise() {
+  supervised_at_ = Clock::now();
   if (shut_down_) return;
   queue_due_retries();
   settle_places();
@@ -282,10 +283,10 @@ BROOD_INLINE Dispatcher::Clock::time_point Dispatcher::next_timer() const {
     next = std::min(next, source->deadline);
     waiting = waiting || (source->state == Source::State::ready && !(source->snapshot ? source->queue : queue_).empty());
   }
-  if (waiting && retry_at_ > Clock::now()) next = std::min(next, retry_at_);
+  if (waiting && retry_at_ > supervised_at_) next = std::min(next, retry_at_);
   if (spares_missing()) {
     const auto again = std::max(retry_at_, spare_retry_at_);
-    if (again > Clock::now()) next = std::min(next, again);
+    if (again > supervised_at_) next = std::min(next, again);
   }
   return next;
 }
