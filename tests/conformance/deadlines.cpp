@@ -308,8 +308,9 @@ TEST_CASE_TEMPLATE("MapOptions::retries runs an item again whose worker died, an
     CHECK(outcomes[21].failure().signal() == SIGKILL);
     const std::string text = outcomes[21].failure().message();
     CHECK_MESSAGE(text.find(", item 21 in worker ") != std::string::npos, text);
-    CHECK_MESSAGE(text.ends_with("while it ran the item; only this item fails, the worker is replaced; it was run 3 times "
-                                 "(MapOptions::retries)"), text);
+    // between these a guess at the memory, should the kernel kill another test's process for it just now
+    CHECK_MESSAGE(text.find("while it ran the item; ") != std::string::npos, text);
+    CHECK_MESSAGE(text.ends_with("; only this item fails, the worker is replaced; it was run 3 times (MapOptions::retries)"), text);
     CHECK(pool.stats().done == 49);
     CHECK(pool.stats().failed == 1);
     CHECK(pool.stats().workers_died == 5);
