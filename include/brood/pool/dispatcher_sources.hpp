@@ -216,7 +216,7 @@ BROOD_INLINE void Dispatcher::count_launch_failure(unsigned weight) {
 
 /// Makes what is what should be: work goes to idle workers, and more are started while there is work for them.
 BROOD_INLINE void Dispatcher::supervise() {
-  supervised_at_ = Clock::now();
+  if (std::max(retry_at_, spare_retry_at_) > supervised_at_) supervised_at_ = Clock::now();  // else nothing is too early
   if (shut_down_) return;
   queue_due_retries();
   settle_places();
