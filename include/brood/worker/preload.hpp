@@ -125,8 +125,9 @@ PreloadArgs<T> preload_args(Args&&... args) {
 
 /// The server's T under ForkServerPolicy<..., T, ...>, shared copy-on-write by all its workers. Under the other policies
 /// it is default-built at its first use, once in each worker (InlinePolicy: once in the host, and what it was given
-/// preload_args for by each pool), so that code does not change with the policy. Complexity: linear in the number of Preloads, no system call. Throws Error when T is no
-/// Preload of the pool and has no default constructor, and what its constructor throws.
+/// preload_args for by each pool), so that code does not change with the policy. Complexity: linear in the number of
+/// Preloads, no system call. Throws Error when T is no Preload of the pool and has no default constructor, and what its
+/// constructor throws.
 /// \snippet reference.cpp ForkServerPolicy
 template <class T>
 const T& preloaded() {
